@@ -1,0 +1,97 @@
+//! The observed host: every path nodeprobe reads is joined here.
+//!
+//! With `--root=/host` (a container) or a fixture directory (a test) the same code reads another tree. Without it, files
+//! of the host's root file system are read through `/proc/1/root`, so that a nodeprobe inside a container that shares the
+//! host's PID namespace still sees the host.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Where the observed host's file systems are found.
+#[derive(Debug, Clone)]
+pub struct Host {
+    root: PathBuf,
+    rootfs: PathBuf,
+    cgroupfs: PathBuf,
+}
+
+impl Host {
+    /// A host rooted at `root` (`/` for this machine); `cgroupfs` overrides `root`/sys/fs/cgroup.
+    pub fn new(root: &Path, cgroupfs: Option<&Path>) -> Host {
+        let init_root = root.join("proc/1/root");
+        let rootfs = if root == Path::new("/") && init_root.join("proc").exists() {
+            init_root
+        } else {
+            root.to_path_buf()
+        };
+        Host {
+            root: root.to_path_buf(),
+            rootfs,
+            cgroupfs: cgroupfs.map_or_else(|| root.join("sys/fs/cgroup"), Path::to_path_buf),
+        }
+    }
+
+    /// True when the observed host is the machine this process runs on, not another tree.
+    pub fn is_live(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// A path below `/proc`, given without the leading slash.
+    pub fn proc(&self, relative: &str) -> PathBuf {
+        self.root.join("proc").join(relative)
+    }
+
+    /// A path below `/sys`, given without the leading slash.
+    pub fn sys(&self, relative: &str) -> PathBuf {
+        self.root.join("sys").join(relative)
+    }
+
+    /// A path below the cgroup mount, given with or without the leading slash.
+    pub fn cgroup(&self, relative: &str) -> PathBuf {
+        self.cgroupfs.join(relative.trim_start_matches('/'))
+    }
+
+    /// A file of the host's root file system, given as an absolute path of the host.
+    pub fn rootfs(&self, absolute: &str) -> PathBuf {
+        self.rootfs.join(absolute.trim_start_matches('/'))
+    }
+}
+
+/// Reads a whole file of at most `max` bytes.
+///
+/// # Errors
+/// Those of open and read, and `FileTooLarge` when the file holds more than `max` bytes.
+pub fn read_bounded(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    let mut data = Vec::new();
+    File::open(path)?.take(max as u64 + 1).read_to_end(&mut data)?;
+    if data.len() > max {
+        return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+    }
+    Ok(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_root_moves_every_path() {
+        let host = Host::new(Path::new("/host"), None);
+        assert_eq!(host.proc("stat"), Path::new("/host/proc/stat"));
+        assert_eq!(host.sys("class/net"), Path::new("/host/sys/class/net"));
+        assert_eq!(host.cgroup("/memory/a"), Path::new("/host/sys/fs/cgroup/memory/a"));
+        assert_eq!(host.rootfs("/etc/machine-id"), Path::new("/host/etc/machine-id"));
+        let host = Host::new(Path::new("/host"), Some(Path::new("/cg")));
+        assert_eq!(host.cgroup("memory/a"), Path::new("/cg/memory/a"));
+    }
+
+    #[test]
+    fn a_file_beyond_the_bound_is_an_error() {
+        let path = std::env::temp_dir().join(format!("nodeprobe-bounded-{}", std::process::id()));
+        std::fs::write(&path, b"12345").unwrap();
+        assert_eq!(read_bounded(&path, 5).unwrap(), b"12345");
+        assert!(read_bounded(&path, 4).is_err());
+        std::fs::remove_file(&path).unwrap();
+    }
+}

@@ -1,0 +1,2 @@
+//! nodeprobe
+pub mod host;
