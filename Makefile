@@ -1,0 +1,85 @@
+# nodeprobe: every task is one target. `make` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euc
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help run build test check bench size install uninstall clean vendor docs
+
+# auto: Rust's ready-made musl target, or a std compiled here when that cannot be had.  build: always compile std.
+STD ?= auto
+export STD
+# 1: take crates from vendor/crates (see `make vendor`) and stay offline.
+VENDORED ?=
+export VENDORED
+# Flags for the agent (run), for the bench (bench) or for the test programs (test).
+ARGS ?=
+# One integration test file: make test T=name.
+T ?=
+PREFIX ?= /usr/local
+DESTDIR ?=
+MAX_SIZE := 1572864
+
+# rustup installs here and leaves PATH to the shell's start files, which CI may not read.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+CARGO := vendor/cargo.sh
+TARGET := x86_64-unknown-linux-musl
+OUT := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/nodeprobe
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo -E)
+BPF_C := $(wildcard bpf/*.c bpf/*.h)
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+run: build ## build, then start the agent as root in the foreground (ARGS="--flags")
+	@echo "metrics:  http://127.0.0.1:9435/metrics   (unless --listen says otherwise)"
+	@echo "what works on this machine:  $(SUDO) dist/nodeprobe doctor"
+	@exec $(SUDO) dist/nodeprobe $(ARGS)
+
+build: ## build the static release binary, dist/nodeprobe (STD=build compiles std here)
+	@vendor/setup.sh build
+	@$(CARGO) build --release --locked --bin nodeprobe
+	@install -D -m 755 $(OUT) dist/nodeprobe
+
+test: ## everything CI checks: style, unit, golden and kernel tests (T=name: one test file)
+	@vendor/setup.sh test
+	@$(MAKE) build
+	@$(if $(T),,$(MAKE) check)
+	@$(CARGO) test --locked $(if $(T),--test $(T)) $(if $(ARGS),-- $(ARGS))
+
+check: ## formatting and lints only
+	@vendor/setup.sh check
+	@cargo fmt --check
+	@$(CARGO) clippy --locked --all-targets -- -D warnings
+	@$(if $(BPF_C),clang-format --dry-run -Werror $(BPF_C))
+
+bench: build ## measure the agent's own cost, as root (ARGS go to the bench)
+	@$(CARGO) bench --locked --bench bench -- $(ARGS)
+
+size: build ## show the binary's size by section; fails above 1.5 MiB
+	@llvm-size -A dist/nodeprobe | awk 'NR > 2 && $$2 >= 1024'
+	@size=$$(stat -c %s dist/nodeprobe); echo "dist/nodeprobe: $$size bytes, limit $(MAX_SIZE)"; [ $$size -le $(MAX_SIZE) ]
+
+docs: ## write docs/METRICS.md and docs/FLAGS.md anew from the code
+	@vendor/setup.sh build
+	@RUNNER=env NODEPROBE_UPDATE=1 $(CARGO) test --locked --test docs
+
+# No dependency on build: `make build && sudo make install` must not compile as root.
+install: ## install the built binary, a systemd unit and its settings (PREFIX, DESTDIR)
+	@[ -x dist/nodeprobe ] || { echo "nothing to install yet: make build" >&2; exit 1; }
+	@install -D -m 755 dist/nodeprobe $(DESTDIR)$(PREFIX)/bin/nodeprobe
+	@install -d $(DESTDIR)/etc/systemd/system
+	@sed 's#/usr/local/bin/#$(PREFIX)/bin/#' deploy/nodeprobe.service >$(DESTDIR)/etc/systemd/system/nodeprobe.service
+	@[ -e $(DESTDIR)/etc/default/nodeprobe ] || install -D -m 644 deploy/nodeprobe.env $(DESTDIR)/etc/default/nodeprobe
+	@echo "next:  systemctl daemon-reload && systemctl enable --now nodeprobe"
+
+uninstall: ## remove what install put there; settings stay
+	@[ -n "$(DESTDIR)" ] || ! command -v systemctl >/dev/null || systemctl disable --now nodeprobe 2>/dev/null || true
+	@rm -f $(DESTDIR)$(PREFIX)/bin/nodeprobe $(DESTDIR)/etc/systemd/system/nodeprobe.service
+
+vendor: ## copy all crates to vendor/crates, for builds without a network
+	@vendor/setup.sh build
+	@$(CARGO) vendor --locked vendor/crates >/dev/null
+	@echo "vendor/crates is complete; build from it with:  make build VENDORED=1"
+
+clean: ## remove everything that was built
+	@rm -rf target dist

@@ -1,0 +1,36 @@
+#!/bin/bash
+# vendor/cargo.sh SUBCOMMAND ARGS: cargo, plus the three things a plain call does not do.
+#  1. One build at a time: libbpf-sys configures elfutils inside cargo's registry, where two builds would meet.
+#  2. Tests and benches run as root (they load BPF programs), everything else as the caller.
+#  3. Without Rust's musl target, or with STD=build, std is compiled too (vendor/build-std/).
+set -eu
+cd "$(dirname "$0")/.."
+cargo=(cargo)
+if [ "${STD:-auto}" = build ] || [ ! -d "$(rustc --print sysroot)/lib/rustlib/x86_64-unknown-linux-musl" ]; then
+	cargo=(vendor/build-std/cargo.sh x86_64)
+fi
+home=${CARGO_HOME:-$HOME/.cargo}
+mkdir -p "$home"
+# -o: no process that outlives the build may keep the lock.
+locked() { flock -o "$home/.nodeprobe-lock" "$@"; }
+
+sub=$1
+shift
+[ -z "${VENDORED:-}" ] || set -- --offline --config 'source.crates-io.replace-with="vendored"' \
+	--config 'source.vendored.directory="vendor/crates"' "$@"
+case $sub in
+test | bench)
+	# Compile under the lock, run without it.
+	locked "${cargo[@]}" "$sub" --no-run "$@"
+	[ "$(id -u)" = 0 ] || export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUNNER="${RUNNER-sudo -E}"
+	exec "${cargo[@]}" "$sub" "$@"
+	;;
+build | check | clippy | run | rustc) locked "${cargo[@]}" "$sub" "$@" ;;
+vendor)
+	# With the sources of std here, their crates as well: compiling std offline wants them.
+	std=target/build-std/x86_64/library/Cargo.toml
+	[ ! -e $std ] || set -- --sync "$(realpath $std)" "$@"
+	RUSTC_BOOTSTRAP=1 exec cargo vendor --versioned-dirs "$@"
+	;;
+*) exec cargo "$sub" "$@" ;;
+esac

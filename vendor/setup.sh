@@ -1,0 +1,80 @@
+#!/bin/bash
+# vendor/setup.sh build|test|check: install what `make build`, `make test` or `make check` needs and does not find.
+# Debian and Ubuntu packages, the Rust toolchain of rust-toolchain.toml and its musl target. Does nothing, in well
+# under a second, when everything is there.
+#   STD=auto (default)  Rust's ready-made musl target; when it cannot be had, get ready to compile std here
+#   STD=build           compile std here in any case (vendor/build-std/)
+set -eu
+cd "$(dirname "$0")/.."
+want=${1:-build} std=${STD:-auto} target=x86_64-unknown-linux-musl
+
+say() { echo "setup: $*" >&2; }
+root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+# A download that hangs or fails once is common; one that fails three times is not coming.
+try3() { for n in 1 2 3; do "$@" && return; say "attempt $n failed: $*"; sleep 3; done; return 1; }
+
+# package=command, or package=/file for those that bring headers only. Looking for the command and not for the
+# package lets other distributions, and tools installed by hand, pass as well.
+build="clang=clang llvm=llvm-strip musl-tools=musl-gcc linux-libc-dev=/usr/include/linux/bpf.h make=make
+ pkg-config=pkg-config autoconf=autoconf automake=automake autopoint=autopoint libtool=libtoolize gettext=msgfmt
+ flex=flex bison=bison gawk=gawk gcc=gcc libc6-dev=/usr/include/stdlib.h util-linux=flock"
+check="clang-format=clang-format"
+test="prometheus=promtool prometheus=prometheus curl=curl python3=python3 iproute2=ip util-linux=unshare
+ procps=pkill strace=strace"
+case $want in
+build) list=$build ;;
+check) list="$build $check" ;;
+test) list="$build $check $test" ;;
+*) say "build, check or test, not '$want'"; exit 2 ;;
+esac
+
+missing=""
+for p in $list; do
+	case ${p#*=} in
+	/*) [ -e "${p#*=}" ] ;;
+	*) PATH=$PATH:/usr/sbin:/sbin command -v "${p#*=}" >/dev/null ;;
+	esac || case " $missing " in *" ${p%%=*} "*) ;; *) missing="$missing ${p%%=*}" ;; esac
+done
+
+apt() { root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" >/dev/null; }
+install() { apt install -y --no-install-recommends $missing; }
+if [ -n "$missing" ]; then
+	if ! command -v apt-get >/dev/null; then
+		say "please install (Debian's package names):$missing"
+		exit 2
+	fi
+	say "installing:$missing"
+	try3 apt update || say "the package lists may be old"
+	case "$missing " in *" prometheus "*)
+		# Only its programs are wanted: do not let the package start a server, unless the machine has a policy of its own.
+		policy=/usr/sbin/policy-rc.d
+		if [ ! -e $policy ]; then
+			trap 'root rm -f $policy' EXIT
+			printf '#!/bin/sh\nexit 101\n' | root tee $policy >/dev/null
+			root chmod 755 $policy
+		fi
+		;;
+	esac
+	try3 install
+fi
+
+if ! command -v rustc >/dev/null; then
+	say "no rustc: install rustup first (https://rustup.rs); it fetches the version in rust-toolchain.toml by itself"
+	exit 2
+fi
+# The first call in this directory makes rustup fetch the pinned toolchain.
+sysroot=$(try3 timeout 600 rustc --print sysroot)
+
+if [ "$want" != build ]; then
+	cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 ||
+		try3 timeout 300 rustup component add rustfmt clippy
+fi
+
+if [ "$std" != build ] && [ ! -d "$sysroot/lib/rustlib/$target" ] && ! vendor/build-std/sysroot.sh --ready x86_64; then
+	say "fetching Rust's $target"
+	if ! try3 timeout 300 rustup target add $target; then
+		say "not to be had: compiling std here instead"
+		std=build
+	fi
+fi
+[ "$std" != build ] || vendor/build-std/sysroot.sh x86_64
