@@ -32,9 +32,14 @@ impl Host {
         }
     }
 
-    /// True when the observed host is the machine this process runs on, not another tree.
+    /// True when the observed host is running, not a copy of its files: its /proc knows this process.
     pub fn is_live(&self) -> bool {
-        self.root == Path::new("/")
+        self.proc("self").exists()
+    }
+
+    /// A file of this process itself below `/proc/self`, whatever host is observed.
+    pub fn own(&self, relative: &str) -> PathBuf {
+        Path::new("/proc/self").join(relative)
     }
 
     /// A path below `/proc`, given without the leading slash.
@@ -80,7 +85,10 @@ mod tests {
         let host = Host::new(Path::new("/host"), None);
         assert_eq!(host.proc("stat"), Path::new("/host/proc/stat"));
         assert_eq!(host.sys("class/net"), Path::new("/host/sys/class/net"));
-        assert_eq!(host.cgroup("/memory/a"), Path::new("/host/sys/fs/cgroup/memory/a"));
+        assert_eq!(
+            host.cgroup("/memory/a"),
+            Path::new("/host/sys/fs/cgroup/memory/a")
+        );
         assert_eq!(host.rootfs("/etc/machine-id"), Path::new("/host/etc/machine-id"));
         let host = Host::new(Path::new("/host"), Some(Path::new("/cg")));
         assert_eq!(host.cgroup("memory/a"), Path::new("/cg/memory/a"));

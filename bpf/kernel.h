@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* The kernel types our programs read, trimmed to the fields they use. Offsets are corrected at load time from the running
+ * kernel's BTF (preserve_access_index), so only names and types have to be right. */
+#ifndef NODEPROBE_KERNEL_H
+#define NODEPROBE_KERNEL_H
+
+#include <linux/types.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include <bpf/bpf_core_read.h>
+
+#define __ksym_type __attribute__((preserve_access_index))
+
+enum cgroup_subsys_id {
+	cpu_cgrp_id = 1,
+	memory_cgrp_id = 4,
+	pids_cgrp_id = 11,
+};
+
+struct kernfs_node {
+	__u64 id;
+} __ksym_type;
+
+struct cgroup_root {
+	int hierarchy_id;
+} __ksym_type;
+
+struct cgroup {
+	struct kernfs_node *kn;
+	struct cgroup_root *root;
+	int level;
+} __ksym_type;
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+} __ksym_type;
+
+struct css_set {
+	struct cgroup_subsys_state *subsys[16];
+	struct cgroup *dfl_cgrp;
+} __ksym_type;
+
+struct task_struct {
+	struct css_set *cgroups;
+} __ksym_type;
+
+struct ns_common {
+	unsigned int inum;
+} __ksym_type;
+
+struct net {
+	struct ns_common ns;
+} __ksym_type;
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
+struct in6_addr {
+	union {
+		__u8 u6_addr8[16];
+		__u32 u6_addr32[4];
+	} in6_u;
+} __ksym_type;
+
+struct sock_common {
+	__u32 skc_daddr;
+	__u16 skc_dport;
+	__u16 skc_family;
+	possible_net_t skc_net;
+	struct in6_addr skc_v6_daddr;
+} __ksym_type;
+
+struct sock {
+	struct sock_common __sk_common;
+	__u16 sk_protocol;
+} __ksym_type;
+
+#endif

@@ -1,0 +1,291 @@
+//! The loop: gather descriptors, wait, dispatch, drain events, run what is due, answer scrapes. One thread, one poll(2).
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use crate::args::{Config, Enable};
+use crate::collectors::{COLLECTORS, Collector, Opened, Spec, When};
+use crate::error::{Context, Error, Reason, Result};
+use crate::host::{Host, read_bounded};
+use crate::http::Http;
+use crate::limits;
+use crate::registry::{Body, Registry};
+use crate::sys::clock::{self, MonotonicNs};
+use crate::sys::poll::{Interest, PollSet};
+use crate::sys::process;
+use crate::sys::signal::Signals;
+use crate::world::{Status, World};
+use crate::{debug, info, warning};
+
+/// How long `once` waits for collectors that are busy.
+const ONCE_PATIENCE: Duration = Duration::from_secs(6);
+
+/// All collectors and the state they share.
+pub struct Agent {
+    world: World,
+    slots: Vec<Slot>,
+    registry: Registry,
+    poll: PollSet,
+}
+
+/// A collector in its place of the table; `None` when absent.
+struct Slot {
+    spec: &'static Spec,
+    collector: Option<Box<dyn Collector>>,
+    /// Where its descriptors are in the poll set.
+    polled: std::ops::Range<usize>,
+}
+
+impl Agent {
+    /// Opens all collectors.
+    ///
+    /// # Errors
+    /// A collector that was switched on by name and cannot work.
+    pub fn open(config: Config) -> Result<Agent> {
+        let mut world = World::new(config, process::raise_open_files());
+        let registry = Registry::new(
+            COLLECTORS.iter().flat_map(|spec| spec.metrics.iter().copied()),
+            world.node.labels.clone(),
+            world.config.series_limit,
+        );
+        let mut slots = Vec::with_capacity(COLLECTORS.len());
+        for spec in COLLECTORS.iter().copied() {
+            let (collector, reason) = open_collector(spec, &mut world)?;
+            world.status.push(Status {
+                name: spec.name,
+                reason,
+                success: collector.is_some(),
+                took_ns: 0,
+                succeeded_ns: None,
+                refreshed_ns: None,
+            });
+            if let Some(collector) = &collector {
+                collector.maps(&mut |fd| world.bpf_map_bytes += map_bytes(&world.host, fd));
+            }
+            slots.push(Slot {
+                spec,
+                collector,
+                polled: 0..0,
+            });
+        }
+        Ok(Agent {
+            world,
+            slots,
+            registry,
+            poll: PollSet::default(),
+        })
+    }
+
+    /// Serves until a signal says to stop.
+    ///
+    /// # Errors
+    /// What makes serving impossible.
+    pub fn run(&mut self, mut http: Http, signals: &Signals) -> Result<()> {
+        let mut stop = false;
+        while !stop {
+            self.poll.clear();
+            self.poll.add(signals.as_raw_fd(), Interest::Read);
+            self.add_collectors();
+            http.fds(&mut self.poll, self.world.now_ns);
+            let deadline_ns = http.deadline_ns().min(self.deadline_ns());
+            self.wait(deadline_ns)?;
+            let began_ns = self.world.now_ns;
+
+            self.ready_collectors();
+            self.refresh_due();
+            http.turn(&self.poll, self.world.now_ns, &mut self.world.http);
+            if http.is_asked() {
+                self.refresh_for_scrape();
+                let mut stats = std::mem::take(&mut self.world.http);
+                // The counts of before this scrape are what it says; those of answering it come with the next.
+                self.world.http = stats.clone();
+                let now_ns = self.world.now_ns;
+                http.answer(now_ns, &mut stats, || self.collect());
+                self.world.http = stats;
+            }
+            while let Some(signal) = signals.next() {
+                stop |= signal != libc::SIGHUP;
+            }
+            self.world
+                .turns
+                .observe(clock::monotonic_ns().saturating_sub(began_ns) as f64 / 1e9);
+        }
+        info!("stopping");
+        Ok(())
+    }
+
+    /// One scrape without a server: refreshes everything, waits a little for what takes its time, and renders.
+    ///
+    /// # Errors
+    /// Those of poll(2).
+    pub fn once(&mut self) -> Result<Body> {
+        self.refresh_for_scrape();
+        let give_up_ns = self.world.now_ns + ONCE_PATIENCE.as_nanos() as u64;
+        while self
+            .slots
+            .iter()
+            .filter_map(|slot| slot.collector.as_ref())
+            .any(|collector| collector.is_busy())
+        {
+            if self.world.now_ns >= give_up_ns {
+                break;
+            }
+            self.poll.clear();
+            self.add_collectors();
+            self.wait(self.deadline_ns().min(give_up_ns))?;
+            self.ready_collectors();
+            self.refresh_due();
+        }
+        Ok(self.collect())
+    }
+
+    fn wait(&mut self, deadline_ns: MonotonicNs) -> Result<()> {
+        let left_ns = deadline_ns.saturating_sub(clock::monotonic_ns());
+        // Rounded up: waking early would only mean another turn. An hour is as good as for ever.
+        let timeout_ms = left_ns.div_ceil(1_000_000).min(3_600_000) as i32;
+        self.poll.wait(timeout_ms).context("poll")?;
+        self.world.now_ns = clock::monotonic_ns();
+        Ok(())
+    }
+
+    fn add_collectors(&mut self) {
+        for slot in &mut self.slots {
+            let start = self.poll.len();
+            if let Some(collector) = &slot.collector {
+                collector.fds(&mut |fd| self.poll.add(fd, Interest::Read));
+            }
+            slot.polled = start..self.poll.len();
+        }
+    }
+
+    fn ready_collectors(&mut self) {
+        for index in 0..self.slots.len() {
+            for at in self.slots[index].polled.clone() {
+                if let Some(fd) = self.poll.ready(at) {
+                    self.attempt(index, |collector, world| collector.ready(world, fd));
+                }
+            }
+        }
+    }
+
+    /// When the next refresh is due.
+    fn deadline_ns(&self) -> MonotonicNs {
+        let slots = self.slots.iter().zip(&self.world.status);
+        slots
+            .filter_map(|(slot, status)| self.due_ns(slot, status))
+            .min()
+            .unwrap_or(MonotonicNs::MAX)
+    }
+
+    fn due_ns(&self, slot: &Slot, status: &Status) -> Option<MonotonicNs> {
+        let collector = slot.collector.as_ref()?;
+        let interval_ns = self.world.config.interval.as_nanos() as u64;
+        let regular = (slot.spec.refresh == When::Interval)
+            .then(|| status.refreshed_ns.map_or(0, |at| at + interval_ns));
+        regular.into_iter().chain(collector.deadline_ns()).min()
+    }
+
+    fn refresh_due(&mut self) {
+        for index in 0..self.slots.len() {
+            let due = self.due_ns(&self.slots[index], &self.world.status[index]);
+            if due.is_some_and(|due_ns| due_ns <= self.world.now_ns) {
+                self.refresh(index);
+            }
+        }
+    }
+
+    /// Refreshes what is older than a second, or than ten times what its refresh costs.
+    fn refresh_for_scrape(&mut self) {
+        for index in 0..self.slots.len() {
+            let status = &self.world.status[index];
+            let patience_ns = status.took_ns * u64::from(limits::REFRESH_AGE_PER_COST);
+            let patience_ns = patience_ns.min(limits::REFRESH_AGE.as_nanos() as u64);
+            let old = status
+                .refreshed_ns
+                .is_none_or(|at| clock::monotonic_ns().saturating_sub(at) >= patience_ns);
+            if old && self.slots[index].spec.refresh != When::Never {
+                self.refresh(index);
+            }
+        }
+    }
+
+    fn refresh(&mut self, index: usize) {
+        let began_ns = clock::monotonic_ns();
+        self.world.now_ns = began_ns;
+        let success = self.attempt(index, |collector, world| collector.refresh(world));
+        let ended_ns = clock::monotonic_ns();
+        let status = &mut self.world.status[index];
+        status.refreshed_ns = Some(began_ns);
+        status.took_ns = ended_ns.saturating_sub(began_ns);
+        if success == Some(true) {
+            status.succeeded_ns = Some(ended_ns);
+        }
+    }
+
+    /// Lets a collector act, notes whether it could, and tells all others what it pushed.
+    fn attempt(
+        &mut self,
+        index: usize,
+        action: impl FnOnce(&mut dyn Collector, &mut World) -> Result<()>,
+    ) -> Option<bool> {
+        let slot = &mut self.slots[index];
+        let collector = slot.collector.as_mut()?;
+        let result = action(collector.as_mut(), &mut self.world);
+        let success = result.is_ok();
+        if let Err(error) = result {
+            warning!("{}: {error}", slot.spec.name);
+        }
+        self.world.status[index].success = success;
+        self.drain_events();
+        Some(success)
+    }
+
+    fn drain_events(&mut self) {
+        while let Some(event) = self.world.events.pop_front() {
+            for collector in self.slots.iter_mut().filter_map(|slot| slot.collector.as_mut()) {
+                collector.event(&mut self.world, &event);
+            }
+        }
+    }
+
+    fn collect(&mut self) -> Body {
+        for slot in &self.slots {
+            if let Some(collector) = &slot.collector {
+                collector.collect(&self.world, &mut self.registry);
+            }
+        }
+        self.registry.finish()
+    }
+}
+
+/// What the kernel says a map takes: `memlock` in its fdinfo.
+fn map_bytes(host: &Host, fd: RawFd) -> u64 {
+    let info =
+        read_bounded(&host.own(&format!("fdinfo/{fd}")), limits::KERNEL_FILE_BYTES).unwrap_or_default();
+    let info = String::from_utf8_lossy(&info);
+    let memlock = info.lines().find_map(|line| line.strip_prefix("memlock:"));
+    memlock.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
+}
+
+fn open_collector(spec: &'static Spec, world: &mut World) -> Result<(Option<Box<dyn Collector>>, Reason)> {
+    let wanted = world.config.collector(spec.name).unwrap_or(spec.default);
+    if wanted == Enable::Off {
+        return Ok((None, Reason::Disabled));
+    }
+    let (reason, line) = match (spec.open)(world) {
+        Ok(Opened::Ready(collector)) => return Ok((Some(collector), Reason::Ok)),
+        Ok(Opened::Absent(reason, line)) => (reason, line),
+        Err(error) => (error.reason(), error.to_string()),
+    };
+    if wanted == Enable::On {
+        return Err(Error::new(
+            reason,
+            format!("--collector.{}=on: {line}", spec.name),
+        ));
+    }
+    match reason {
+        Reason::NotLive => debug!("collector {} is absent: {line}", spec.name),
+        _ => info!("collector {} is absent: {line}", spec.name),
+    }
+    Ok((None, reason))
+}

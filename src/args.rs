@@ -1,0 +1,951 @@
+//! The command line: one table of flags, from which parsing, `--help`, environment variables and `docs/FLAGS.md` follow.
+
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::{Arg, ValueExt};
+
+use crate::collectors::COLLECTORS;
+use crate::limits;
+use crate::stderr::Level;
+
+/// What nodeprobe is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Command {
+    /// Serve metrics until told to stop.
+    #[default]
+    Run,
+    /// Print the metrics once.
+    Once,
+    /// Say what this machine offers.
+    Doctor,
+    /// Print the help.
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// Whether a collector runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enable {
+    /// If it can; its reason is exported if not.
+    Auto,
+    /// It must: exit 2 if it cannot.
+    On,
+    /// No.
+    Off,
+}
+
+/// Everything the flags say.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The sub-command.
+    pub command: Command,
+    /// Where to serve, as `host:port` or `:port`.
+    pub listen: String,
+    /// The path metrics are served at.
+    pub telemetry_path: String,
+    /// The root of the observed host.
+    pub root: PathBuf,
+    /// Where cgroup file systems are mounted, if not below the root.
+    pub cgroupfs_root: Option<PathBuf>,
+    /// `--collector.NAME`, in the order given.
+    pub collectors: Vec<(&'static str, Enable)>,
+    /// Time between refreshes when nobody scrapes.
+    pub interval: Duration,
+    /// How long counters of a dead container stay.
+    pub linger: Duration,
+    /// The least important lines printed.
+    pub log_level: Level,
+    /// Lines per second on stderr.
+    pub log_per_second: f64,
+    /// Lines on stderr at once.
+    pub log_burst: f64,
+    /// Series of one family.
+    pub series_limit: u32,
+    /// Destination ports left out of TCP metrics.
+    pub ephemeral_ports: Vec<(u16, u16)>,
+    /// Capacity of the TCP destination map.
+    pub tcp_destinations: u32,
+    /// Destinations of one container.
+    pub tcp_destinations_per_container: u32,
+    /// `doctor --json`.
+    pub json: bool,
+    /// Overrides for the labels of `node_cloud_info`.
+    pub cloud: CloudLabels,
+    /// Flags given that have no effect yet.
+    pub inert: Vec<&'static str>,
+}
+
+/// Overrides for the labels of `node_cloud_info`.
+#[derive(Debug, Clone, Default)]
+pub struct CloudLabels {
+    /// `--provider`.
+    pub provider: String,
+    /// `--region`.
+    pub region: String,
+    /// `--availability-zone`.
+    pub availability_zone: String,
+    /// `--instance-type`.
+    pub instance_type: String,
+    /// `--instance-life-cycle`.
+    pub instance_life_cycle: String,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            command: Command::Run,
+            listen: "127.0.0.1:9435".to_owned(),
+            telemetry_path: "/metrics".to_owned(),
+            root: PathBuf::from("/"),
+            cgroupfs_root: None,
+            collectors: Vec::new(),
+            interval: Duration::from_secs(15),
+            linger: Duration::from_secs(60),
+            log_level: Level::Info,
+            log_per_second: 10.0,
+            log_burst: 100.0,
+            series_limit: limits::SERIES_PER_METRIC,
+            ephemeral_ports: vec![(32768, 60999)],
+            tcp_destinations: limits::TCP_DESTINATIONS,
+            tcp_destinations_per_container: limits::TCP_DESTINATIONS_PER_CONTAINER,
+            json: false,
+            cloud: CloudLabels::default(),
+            inert: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// What the flags say about collector `name`.
+    pub fn collector(&self, name: &str) -> Option<Enable> {
+        self.collectors
+            .iter()
+            .rev()
+            .find(|(known, _)| *known == name)
+            .map(|&(_, enable)| enable)
+    }
+}
+
+/// One flag.
+pub struct Flag {
+    /// Its name, without the dashes.
+    pub name: &'static str,
+    /// What its value is called; a flag without one is a switch.
+    pub value: Option<&'static str>,
+    /// One sentence, with the default.
+    pub help: &'static str,
+    /// What it does.
+    pub effect: Effect,
+}
+
+/// What giving a flag does.
+pub enum Effect {
+    /// Changes the configuration; a message if the value is bad.
+    Set(fn(&mut Config, &str) -> Result<(), String>),
+    /// Switches something on (or off, as `--no-NAME`).
+    Switch(fn(&mut Config, bool)),
+    /// Accepted so that command lines written for the agents nodeprobe replaces keep working; said once at the start.
+    Inert,
+}
+
+const fn set(
+    name: &'static str,
+    value: &'static str,
+    help: &'static str,
+    effect: fn(&mut Config, &str) -> Result<(), String>,
+) -> Flag {
+    Flag {
+        name,
+        value: Some(value),
+        help,
+        effect: Effect::Set(effect),
+    }
+}
+
+const fn inert(name: &'static str, value: Option<&'static str>, help: &'static str) -> Flag {
+    Flag {
+        name,
+        value,
+        help,
+        effect: Effect::Inert,
+    }
+}
+
+/// Every flag but `--collector.NAME`, which follows from the collector table.
+pub const FLAGS: &[Flag] = &[
+    set(
+        "listen",
+        "ADDRESS",
+        "Address to serve on, `ip:port` or `:port` (default 127.0.0.1:9435)",
+        |config, value| {
+            config.listen = value.to_owned();
+            Ok(())
+        },
+    ),
+    set(
+        "web.listen-address",
+        "ADDRESS",
+        "The same as --listen, by ebpf_exporter's name",
+        |config, value| {
+            config.listen = value.to_owned();
+            Ok(())
+        },
+    ),
+    set(
+        "web.telemetry-path",
+        "PATH",
+        "Path metrics are served at (default /metrics)",
+        |config, value| {
+            if !value.starts_with('/') {
+                return Err("a path that starts with /".to_owned());
+            }
+            config.telemetry_path = value.to_owned();
+            Ok(())
+        },
+    ),
+    set(
+        "root",
+        "DIR",
+        "Root of the observed host, for containers and fixtures (default /)",
+        |config, value| {
+            config.root = PathBuf::from(value);
+            Ok(())
+        },
+    ),
+    set(
+        "cgroupfs-root",
+        "DIR",
+        "Where cgroups are mounted (default ROOT/sys/fs/cgroup)",
+        |config, value| {
+            config.cgroupfs_root = Some(PathBuf::from(value));
+            Ok(())
+        },
+    ),
+    set(
+        "interval",
+        "TIME",
+        "Time between refreshes when nobody scrapes (default 15s)",
+        |config, value| {
+            config.interval = duration(value, Duration::from_secs(1))?;
+            Ok(())
+        },
+    ),
+    set(
+        "linger",
+        "TIME",
+        "How long counters of a dead container stay (default 60s)",
+        |config, value| {
+            config.linger = duration(value, Duration::ZERO)?;
+            Ok(())
+        },
+    ),
+    set(
+        "log-level",
+        "LEVEL",
+        "Least important lines on stderr: error, warning, info, debug (default info)",
+        |config, value| {
+            config.log_level = Level::of_word(value).ok_or("error, warning, info or debug")?;
+            Ok(())
+        },
+    ),
+    set(
+        "log-per-second",
+        "NUMBER",
+        "Lines per second on stderr (default 10)",
+        |config, value| {
+            config.log_per_second = number(value)?;
+            Ok(())
+        },
+    ),
+    set(
+        "log-burst",
+        "NUMBER",
+        "Lines on stderr at once (default 100)",
+        |config, value| {
+            config.log_burst = number(value)?;
+            Ok(())
+        },
+    ),
+    set(
+        "series-limit",
+        "NUMBER",
+        "Series of one metric; what is beyond is dropped and counted (default 200000)",
+        |config, value| {
+            config.series_limit = value.parse().map_err(|_| "a whole number")?;
+            Ok(())
+        },
+    ),
+    set(
+        "ephemeral-port-range",
+        "RANGES",
+        "Destination ports left out of TCP metrics, `a-b,c-d`; empty keeps all; 50051 is always kept (default 32768-60999)",
+        |config, value| {
+            config.ephemeral_ports = port_ranges(value)?;
+            Ok(())
+        },
+    ),
+    set(
+        "tcp-destinations",
+        "NUMBER",
+        "Capacity of the kernel's table of TCP destinations (default 8192)",
+        |config, value| {
+            config.tcp_destinations = value
+                .parse()
+                .ok()
+                .filter(|&n| (1..=1 << 20).contains(&n))
+                .ok_or("1 to 1048576")?;
+            Ok(())
+        },
+    ),
+    set(
+        "tcp-destinations-per-container",
+        "NUMBER",
+        "TCP destinations of one container; connections to further ones count into `~other` (default 128)",
+        |config, value| {
+            config.tcp_destinations_per_container = value.parse().map_err(|_| "a whole number")?;
+            Ok(())
+        },
+    ),
+    set(
+        "provider",
+        "NAME",
+        "Overrides label provider of node_cloud_info",
+        |config, value| {
+            config.cloud.provider = value.to_owned();
+            Ok(())
+        },
+    ),
+    set(
+        "region",
+        "NAME",
+        "Overrides label region of node_cloud_info",
+        |config, value| {
+            config.cloud.region = value.to_owned();
+            Ok(())
+        },
+    ),
+    set(
+        "availability-zone",
+        "NAME",
+        "Overrides label availability_zone of node_cloud_info",
+        |config, value| {
+            config.cloud.availability_zone = value.to_owned();
+            Ok(())
+        },
+    ),
+    set(
+        "instance-type",
+        "NAME",
+        "Overrides label instance_type of node_cloud_info",
+        |config, value| {
+            config.cloud.instance_type = value.to_owned();
+            Ok(())
+        },
+    ),
+    set(
+        "instance-life-cycle",
+        "NAME",
+        "Overrides label instance_life_cycle of node_cloud_info",
+        |config, value| {
+            config.cloud.instance_life_cycle = value.to_owned();
+            Ok(())
+        },
+    ),
+    Flag {
+        name: "json",
+        value: None,
+        help: "With `doctor`: print JSON",
+        effect: Effect::Switch(|config, on| config.json = on),
+    },
+    Flag {
+        name: "version",
+        value: None,
+        help: "Print the version and exit",
+        effect: Effect::Switch(|config, _| config.command = Command::Version),
+    },
+    Flag {
+        name: "help",
+        value: None,
+        help: "Print this help and exit",
+        effect: Effect::Switch(|config, _| config.command = Command::Help),
+    },
+    // coroot-node-agent
+    inert("disable-log-parsing", None, "No log parsing"),
+    inert("no-parse-logs", None, "The same as --disable-log-parsing"),
+    inert("disable-pinger", None, "No ICMP; nodeprobe sends none"),
+    inert("no-ping-upstreams", None, "The same as --disable-pinger"),
+    inert(
+        "track-public-network",
+        Some("CIDR"),
+        "Public destinations to keep; all are kept",
+    ),
+    inert(
+        "disable-l7-tracing",
+        None,
+        "No application protocols; nodeprobe traces none",
+    ),
+    inert("container-allowlist", Some("REGEX"), "Containers to keep"),
+    inert("container-denylist", Some("REGEX"), "Containers to leave out"),
+    inert(
+        "min-container-age",
+        Some("TIME"),
+        "Age from which a container is exported; 0 here",
+    ),
+    inert("max-fqdns-per-container", Some("NUMBER"), "Cap of DNS names"),
+    inert(
+        "log-patterns-per-container",
+        Some("NUMBER"),
+        "Cap of log patterns",
+    ),
+    inert(
+        "log-pattern-extraction-limit",
+        Some("NUMBER"),
+        "Messages per second that get patterns",
+    ),
+    inert(
+        "max-label-length",
+        Some("NUMBER"),
+        "Bytes of a label value; 4096 here",
+    ),
+    inert("disable-json-log-parsing", None, "No JSON in log lines"),
+    inert(
+        "exclude-http-requests-by-path",
+        Some("GLOB"),
+        "HTTP paths to leave out",
+    ),
+    inert(
+        "skip-systemd-system-services",
+        None,
+        "Leave out systemd's own units",
+    ),
+    inert(
+        "instrumentation-delay",
+        Some("TIME"),
+        "Age from which a process gets uprobes; nodeprobe sets none",
+    ),
+    inert("enable-java-tls", None, "TLS of Java"),
+    inert("enable-java-async-profiler", None, "Java profiler"),
+    inert("java-async-profiler-delay", Some("TIME"), "Java profiler"),
+    inert("go-heap-profiler", Some("MODE"), "Go heap profiler"),
+    inert(
+        "disable-gpu-monitoring",
+        None,
+        "No GPU metrics; nodeprobe has none",
+    ),
+    inert(
+        "collector-endpoint",
+        Some("URL"),
+        "Push target; nodeprobe is scraped",
+    ),
+    inert(
+        "metrics-endpoint",
+        Some("URL"),
+        "Push target; nodeprobe is scraped",
+    ),
+    inert("logs-endpoint", Some("URL"), "Push target; nodeprobe is scraped"),
+    inert(
+        "traces-endpoint",
+        Some("URL"),
+        "Push target; nodeprobe is scraped",
+    ),
+    inert(
+        "profiles-endpoint",
+        Some("URL"),
+        "Push target; nodeprobe is scraped",
+    ),
+    inert("api-key", Some("KEY"), "Of push targets"),
+    inert("insecure-skip-verify", None, "Of push targets"),
+    inert("ca-file", Some("FILE"), "Of push targets"),
+    inert("traces-sampling", Some("NUMBER"), "Of push targets"),
+    inert("profiles-prune-fraction", Some("NUMBER"), "Of push targets"),
+    inert("scrape-interval", Some("TIME"), "Of push targets"),
+    inert("wal-dir", Some("DIR"), "Of push targets"),
+    inert("max-spool-size", Some("SIZE"), "Of push targets"),
+    // ebpf_exporter
+    inert("config.dir", Some("DIR"), "Directory of eBPF configs and objects"),
+    inert(
+        "config.names",
+        Some("NAMES"),
+        "eBPF configs to load, separated by commas",
+    ),
+    inert("config.strict", None, "Exit when a program does not attach"),
+    inert("config.check", None, "Load configs and exit"),
+    inert("config.skip-cache-size", Some("NUMBER"), "Cache of skipped keys"),
+    inert("debug", None, "Serve /maps"),
+    inert("btf.path", Some("FILE"), "External BTF"),
+    inert(
+        "capabilities.keep",
+        Some("NAMES"),
+        "Capabilities to keep after start",
+    ),
+    inert(
+        "log.no-timestamps",
+        None,
+        "No times on stderr; nodeprobe prints none",
+    ),
+];
+
+/// Prefix of the flags that switch collectors.
+const COLLECTOR_PREFIX: &str = "collector.";
+
+/// Reads the command line and, for flags not on it, the environment.
+///
+/// # Errors
+/// A one-line message that names the flag.
+pub fn parse(
+    arguments: impl IntoIterator<Item = impl Into<OsString>>,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Config, String> {
+    let mut config = Config::default();
+    for flag in FLAGS
+        .iter()
+        .filter(|flag| !matches!(flag.name, "help" | "version" | "json"))
+    {
+        if let Some((variable, value)) =
+            variables(flag.name).find_map(|name| Some((environment(&name)?, name)))
+        {
+            apply(&mut config, flag, Some(&variable), true).map_err(|error| format!("{value}: {error}"))?;
+        }
+    }
+    for spec in COLLECTORS {
+        let variable = variable(&format!("{COLLECTOR_PREFIX}{}", spec.name));
+        if let Some(value) = environment(&variable) {
+            let enable = enable(&value).map_err(|error| format!("{variable}: {error}"))?;
+            config.collectors.push((spec.name, enable));
+        }
+    }
+    let mut parser = lexopt::Parser::from_iter(arguments);
+    while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+        match argument {
+            Arg::Short('h') => config.command = Command::Help,
+            Arg::Short('V') => config.command = Command::Version,
+            Arg::Short(letter) => return Err(format!("unknown flag -{letter} (see --help)")),
+            Arg::Long(name) => {
+                let name = name.to_owned();
+                long_flag(&mut config, &mut parser, &name)?;
+            }
+            Arg::Value(value) => {
+                config.command = match value.to_str() {
+                    Some("once") => Command::Once,
+                    Some("doctor") => Command::Doctor,
+                    Some("run") => Command::Run,
+                    Some("help") => Command::Help,
+                    Some("version") => Command::Version,
+                    _ => {
+                        let known = ["once", "doctor", "run", "help", "version"];
+                        let hint = did_you_mean(&value.to_string_lossy(), known.into_iter());
+                        return Err(format!("unknown command {value:?}{hint} (see --help)"));
+                    }
+                };
+            }
+        }
+    }
+    Ok(config)
+}
+
+fn long_flag(config: &mut Config, parser: &mut lexopt::Parser, name: &str) -> Result<(), String> {
+    if let Some(collector) = name.strip_prefix(COLLECTOR_PREFIX) {
+        let Some(spec) = COLLECTORS.iter().find(|spec| spec.name == collector) else {
+            let hint = did_you_mean(collector, COLLECTORS.iter().map(|spec| spec.name));
+            return Err(format!("unknown collector in --{name}{hint}"));
+        };
+        let value = value_of(parser, name)?;
+        config.collectors.push((
+            spec.name,
+            enable(&value).map_err(|error| format!("--{name}: {error}"))?,
+        ));
+        return Ok(());
+    }
+    let negated = name.strip_prefix("no-");
+    let flag = FLAGS.iter().find(|flag| flag.name == name);
+    let (flag, on) = match (flag, negated) {
+        (Some(flag), _) => (flag, true),
+        (None, Some(positive)) => match FLAGS
+            .iter()
+            .find(|flag| flag.name == positive && flag.value.is_none())
+        {
+            Some(flag) => (flag, false),
+            None => return Err(unknown_flag(name)),
+        },
+        (None, None) => return Err(unknown_flag(name)),
+    };
+    let value = match flag.value {
+        Some(_) => Some(value_of(parser, name)?),
+        None => match parser.optional_value().map(|value| value.into_string()) {
+            None => None,
+            Some(Ok(value)) if matches!(value.as_str(), "true" | "false") => Some(value),
+            Some(_) => return Err(format!("--{name}: true or false expected, or no value")),
+        },
+    };
+    apply(config, flag, value.as_deref(), on).map_err(|error| format!("--{name}: {error}"))
+}
+
+fn value_of(parser: &mut lexopt::Parser, name: &str) -> Result<String, String> {
+    let value = parser.value().map_err(|_| format!("--{name} needs a value"))?;
+    value
+        .string()
+        .map_err(|_| format!("--{name}: the value is not UTF-8"))
+}
+
+fn apply(config: &mut Config, flag: &Flag, value: Option<&str>, on: bool) -> Result<(), String> {
+    match (&flag.effect, value) {
+        (Effect::Set(set), Some(value)) => {
+            return set(config, value).map_err(|expected| format!("{value:?} is not {expected}"));
+        }
+        (Effect::Set(_), None) => return Err("needs a value".to_owned()),
+        (Effect::Switch(switch), value) => switch(config, on == (value != Some("false"))),
+        (Effect::Inert, _) => config.inert.push(flag.name),
+    }
+    Ok(())
+}
+
+fn unknown_flag(name: &str) -> String {
+    let collectors: Vec<String> = COLLECTORS
+        .iter()
+        .map(|spec| format!("{COLLECTOR_PREFIX}{}", spec.name))
+        .collect();
+    let known = FLAGS
+        .iter()
+        .map(|flag| flag.name)
+        .chain(collectors.iter().map(String::as_str));
+    format!(
+        "unknown flag --{name}{} (see --help)",
+        did_you_mean_with(name, known, "--")
+    )
+}
+
+fn did_you_mean<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> String {
+    did_you_mean_with(given, known, "")
+}
+
+/// `, did you mean X?` for the nearest of `known`, or nothing when none is near.
+fn did_you_mean_with<'a>(given: &str, known: impl Iterator<Item = &'a str>, prefix: &str) -> String {
+    let given: Vec<char> = given.chars().take(64).collect();
+    known
+        .map(|name| (distance(&given, name), name))
+        .min()
+        .filter(|&(distance, name)| distance <= 2.max(name.len() / 3))
+        .map_or_else(String::new, |(_, name)| format!(", did you mean {prefix}{name}?"))
+}
+
+/// Edit distance (Levenshtein).
+fn distance(given: &[char], name: &str) -> usize {
+    let mut row: Vec<usize> = (0..=given.len()).collect();
+    for (index, wanted) in name.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
+        for column in 0..given.len() {
+            let substituted = diagonal + usize::from(given[column] != wanted);
+            diagonal = row[column + 1];
+            row[column + 1] = substituted.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+/// The environment variables of a flag: ours, then the one coroot-node-agent reads.
+fn variables(flag: &str) -> impl Iterator<Item = String> {
+    let ours = variable(flag);
+    let theirs = ours
+        .strip_prefix("NODEPROBE_")
+        .filter(|_| !flag.contains('.'))
+        .map(str::to_owned);
+    // Words so common that a container's environment may hold them for another purpose are taken only with our prefix.
+    let common = matches!(
+        flag,
+        "root" | "debug" | "interval" | "linger" | "log-level" | "region"
+    );
+    std::iter::once(ours).chain(theirs.filter(|_| !common))
+}
+
+/// `NODEPROBE_` and the flag's name in capitals.
+fn variable(flag: &str) -> String {
+    format!("NODEPROBE_{}", flag.to_uppercase().replace(['-', '.'], "_"))
+}
+
+fn enable(value: &str) -> Result<Enable, String> {
+    Ok(match value {
+        "auto" => Enable::Auto,
+        "on" => Enable::On,
+        "off" => Enable::Off,
+        _ => return Err(format!("{value:?} is not auto, on or off")),
+    })
+}
+
+fn number(value: &str) -> Result<f64, String> {
+    value
+        .parse()
+        .ok()
+        .filter(|number: &f64| number.is_finite() && *number >= 0.0)
+        .ok_or_else(|| "a number".to_owned())
+}
+
+/// `1m30s`, `500ms`, or plain seconds.
+fn duration(value: &str, least: Duration) -> Result<Duration, String> {
+    let expected = || format!("a time such as 15s or 2m, at least {least:?}");
+    let mut total_s = 0.0;
+    let mut rest = value.trim();
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
+        let (amount, tail) = rest.split_at(digits);
+        let letters = tail
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(letters);
+        let amount: f64 = amount.parse().map_err(|_| expected())?;
+        total_s += amount
+            * match unit {
+                "" | "s" => 1.0,
+                "ms" => 1e-3,
+                "m" => 60.0,
+                "h" => 3600.0,
+                _ => return Err(expected()),
+            };
+        rest = tail;
+    }
+    let total = Duration::try_from_secs_f64(total_s).map_err(|_| expected())?;
+    // A year is beyond any use, and keeps sums of times far from their limits.
+    if value.is_empty() || total < least || total_s > 31_536_000.0 {
+        Err(expected())
+    } else {
+        Ok(total)
+    }
+}
+
+/// `a-b` ranges separated by commas or blanks, at most four.
+fn port_ranges(value: &str) -> Result<Vec<(u16, u16)>, String> {
+    let expected = || "at most four port ranges such as 32768-60999".to_owned();
+    let mut ranges = Vec::new();
+    for range in value.split([',', ' ']).filter(|range| !range.is_empty()) {
+        let (first, last) = range.split_once('-').ok_or_else(expected)?;
+        let (first, last) = (
+            first.parse().map_err(|_| expected())?,
+            last.parse().map_err(|_| expected())?,
+        );
+        if first > last || ranges.len() == 4 {
+            return Err(expected());
+        }
+        ranges.push((first, last));
+    }
+    Ok(ranges)
+}
+
+/// The text of `--help`.
+pub fn help() -> String {
+    let mut text = String::from(
+        "nodeprobe: metrics of this node, its containers and its kernel for Prometheus\n\n\
+         Usage:\n  nodeprobe [FLAGS]          serve metrics\n  nodeprobe once [FLAGS]     print the metrics once\n  \
+         nodeprobe doctor [--json]  say what this machine offers\n\n\
+         Flags (each also as an environment variable, NODEPROBE_LISTEN for --listen):\n",
+    );
+    let row = |text: &mut String, flag: &str, help: &str| {
+        let _ = if flag.len() > 30 {
+            writeln!(text, "  {flag}\n  {:32}{help}", "")
+        } else {
+            writeln!(text, "  {flag:32}{help}")
+        };
+    };
+    for flag in FLAGS.iter().filter(|flag| !matches!(flag.effect, Effect::Inert)) {
+        row(&mut text, &spelling(flag), flag.help);
+    }
+    text.push_str("\nCollectors (auto: if they can; on: exit 2 if they cannot; off):\n");
+    for spec in COLLECTORS {
+        row(
+            &mut text,
+            &format!("--{COLLECTOR_PREFIX}{}=auto|on|off", spec.name),
+            spec.about,
+        );
+    }
+    text.push_str(
+        "\nFlags of coroot-node-agent and ebpf_exporter without effect here are accepted: docs/FLAGS.md\n",
+    );
+    text
+}
+
+fn spelling(flag: &Flag) -> String {
+    match flag.value {
+        Some(value) => format!("--{}={value}", flag.name),
+        None => format!("--{}", flag.name),
+    }
+}
+
+/// `docs/FLAGS.md`.
+pub fn document() -> String {
+    let mut text = String::from(
+        "# Flags\n\nGenerated from the table in `src/args.rs`; `make docs` renews it.\n\nEvery flag is also an environment \
+         variable: `NODEPROBE_` and the name in capitals, dashes and dots as underscores. `--flag=value` and `--flag value` \
+         are the same; a switch can be turned off as `--no-switch` or `--switch=false`. The command line wins over the \
+         environment.\n\n| flag | environment | meaning |\n|---|---|---|\n",
+    );
+    let row = |text: &mut String, name: &str, spelling: &str, help: &str| {
+        let _ = writeln!(
+            text,
+            "| `{}` | `{}` | {help} |",
+            spelling.replace('|', "\\|"),
+            variable(name)
+        );
+    };
+    for flag in FLAGS.iter().filter(|flag| !matches!(flag.effect, Effect::Inert)) {
+        row(&mut text, flag.name, &spelling(flag), flag.help);
+    }
+    for spec in COLLECTORS {
+        let name = format!("{COLLECTOR_PREFIX}{}", spec.name);
+        row(&mut text, &name, &format!("--{name}=auto|on|off"), spec.about);
+    }
+    text.push_str(
+        "\n## Accepted without effect\n\nSo that command lines and unit files written for coroot-node-agent and ebpf_exporter \
+         keep working. nodeprobe says once at the start which of them it was given.\n\n| flag | meaning there |\n|---|---|\n",
+    );
+    for flag in FLAGS.iter().filter(|flag| matches!(flag.effect, Effect::Inert)) {
+        let _ = writeln!(text, "| `{}` | {} |", spelling(flag), flag.help);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Config, String> {
+        parse([&["nodeprobe"], arguments].concat(), |_| None)
+    }
+
+    #[test]
+    fn values_are_taken_in_both_spellings() {
+        let config = read(&[
+            "once",
+            "--listen",
+            ":1",
+            "--interval=1m30s",
+            "--linger=0",
+            "--root=/host",
+        ])
+        .unwrap();
+        assert_eq!(config.command, Command::Once);
+        assert_eq!(
+            (config.listen.as_str(), config.interval),
+            (":1", Duration::from_secs(90))
+        );
+        assert_eq!(
+            (config.linger, config.root),
+            (Duration::ZERO, PathBuf::from("/host"))
+        );
+    }
+
+    #[test]
+    fn the_environment_comes_second() {
+        let environment = |name: &str| (name == "NODEPROBE_LISTEN").then(|| "[::1]:2".to_owned());
+        assert_eq!(parse(["nodeprobe"], environment).unwrap().listen, "[::1]:2");
+        assert_eq!(
+            parse(["nodeprobe", "--listen=:3"], environment).unwrap().listen,
+            ":3"
+        );
+        let theirs = |name: &str| (name == "CGROUPFS_ROOT").then(|| "/cg".to_owned());
+        assert_eq!(
+            parse(["nodeprobe"], theirs).unwrap().cgroupfs_root,
+            Some(PathBuf::from("/cg"))
+        );
+        let bad = |name: &str| (name == "NODEPROBE_INTERVAL").then(|| "soon".to_owned());
+        let error = parse(["nodeprobe"], bad).unwrap_err();
+        assert!(
+            error.contains("NODEPROBE_INTERVAL") && error.contains("soon"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (arguments, expected) in [
+            (
+                &["--lisen=:1"][..],
+                "unknown flag --lisen, did you mean --listen?",
+            ),
+            (
+                &["--collector.tpc=on"],
+                "unknown collector in --collector.tpc, did you mean tcp?",
+            ),
+            (
+                &["--collector.tcp=yes"],
+                "--collector.tcp: \"yes\" is not auto, on or off",
+            ),
+            (
+                &["--interval=never"],
+                "--interval: \"never\" is not a time such as 15s or 2m, at least 1s",
+            ),
+            (&["--interval=0"], "--interval: \"0\" is not a time"),
+            (
+                &["--ephemeral-port-range=9-1"],
+                "--ephemeral-port-range: \"9-1\" is not at most four port ranges",
+            ),
+            (&["--listen"], "--listen needs a value"),
+            (&["--json=maybe"], "--json: true or false expected"),
+            (&["onse"], "unknown command \"onse\", did you mean once?"),
+            (&["-x"], "unknown flag -x"),
+            (
+                &["--zzzzzzzzzzzzzzz"],
+                "unknown flag --zzzzzzzzzzzzzzz (see --help)",
+            ),
+        ] {
+            let error = read(arguments).unwrap_err();
+            assert!(error.starts_with(expected), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_flag_of_the_peers_is_accepted() {
+        let config = read(&[
+            "--config.dir=/etc/x",
+            "--config.names",
+            "a,b",
+            "--no-parse-logs",
+            "--disable-l7-tracing=false",
+            "--no-debug",
+            "--track-public-network=0.0.0.0/0",
+        ])
+        .unwrap();
+        let inert = [
+            "config.dir",
+            "config.names",
+            "no-parse-logs",
+            "disable-l7-tracing",
+            "debug",
+            "track-public-network",
+        ];
+        assert_eq!(config.inert, inert);
+    }
+
+    #[test]
+    fn flags_are_named_once() {
+        for (index, flag) in FLAGS.iter().enumerate() {
+            assert!(
+                FLAGS[..index].iter().all(|other| other.name != flag.name),
+                "{}",
+                flag.name
+            );
+        }
+    }
+
+    #[test]
+    fn random_values_never_panic() {
+        let mut state = 7u64;
+        for round in 0..10_000usize {
+            let flag = &FLAGS[round % FLAGS.len()];
+            let mut value = Vec::new();
+            for _ in 0..round % 23 {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                value.push((state >> 56) as u8);
+            }
+            let value = String::from_utf8_lossy(&value).into_owned();
+            let _ = read(&[&format!("--{}={value}", flag.name)]);
+            let _ = read(&[&format!("--{value}")]);
+            let _ = read(&[&value]);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Which containers there are: follows the cgroups of the host and names them.
+
+use std::os::fd::RawFd;
+
+use super::{Collector, Opened, Spec, When};
+use crate::args::Enable;
+use crate::containers::watch::Watch;
+use crate::error::{Reason, Result};
+use crate::info;
+use crate::metric::Desc;
+use crate::registry::Registry;
+use crate::world::World;
+
+static INFO: Desc = Desc::state(
+    "container_info",
+    "The container's image; always 1, absent where there is none.",
+    &["image", "systemd_triggered_by", "systemd_type"],
+);
+static WATCH: Desc = Desc::state(
+    "nodeprobe_cgroup_watch_info",
+    "How new cgroups are learned of (bpf, inotify or walk) and the host's cgroup layout; always 1.",
+    &["door", "layout"],
+);
+static KNOWN: Desc = Desc::state("nodeprobe_containers", "Containers that are alive.", &[]);
+static CGROUPS: Desc = Desc::state(
+    "nodeprobe_container_cgroups",
+    "Cgroup directories of containers that are known.",
+    &[],
+);
+static REFUSED: Desc = Desc::counter(
+    "nodeprobe_containers_refused_total",
+    "Cgroups of containers not taken in because too many were known.",
+    &[],
+);
+static WALKS: Desc = Desc::counter(
+    "nodeprobe_cgroup_walks_total",
+    "Walks over all cgroup directories; with the bpf door one at the start, and one whenever its records were lost.",
+    &[],
+);
+
+/// This collector's row.
+pub static SPEC: Spec = Spec {
+    name: "containers",
+    about: "Finds containers by their cgroups and names them",
+    default: Enable::Auto,
+    refresh: When::Interval,
+    metrics: &[&INFO, &WATCH, &KNOWN, &CGROUPS, &REFUSED, &WALKS],
+    open,
+};
+
+struct Finder {
+    watch: Watch,
+    walks: u64,
+    /// Only a walk can tell what happened.
+    stale: bool,
+}
+
+fn open(world: &mut World) -> Result<Opened> {
+    if world.hierarchies.layout() == "none" {
+        let line = format!(
+            "no cgroup hierarchy at {} (--cgroupfs-root)",
+            world.host.cgroup("").display()
+        );
+        return Ok(Opened::Absent(Reason::NotFound, line));
+    }
+    // The watch first, then the walk: a cgroup made in between is seen by one of them.
+    let (watch, problems) = Watch::open(&world.hierarchies, world.host.is_live());
+    for problem in problems {
+        info!("cgroups are found by {} because {problem}", watch.door());
+    }
+    let mut finder = Finder {
+        watch,
+        walks: 0,
+        stale: true,
+    };
+    finder.refresh(world)?;
+    Ok(Opened::Ready(Box::new(finder)))
+}
+
+impl Finder {
+    fn read(&mut self, world: &mut World) {
+        self.stale |= self
+            .watch
+            .read(&world.hierarchies, &mut world.containers, world.now_ns);
+    }
+}
+
+impl Collector for Finder {
+    fn fds(&self, wait: &mut dyn FnMut(RawFd)) {
+        if let Some(fd) = self.watch.fd() {
+            wait(fd);
+        }
+    }
+
+    fn ready(&mut self, world: &mut World, _fd: RawFd) -> Result<()> {
+        self.read(world);
+        // Names are found at once: the runtime's files may be gone soon.
+        world
+            .containers
+            .settle(&world.host, world.now_ns, &mut world.events);
+        Ok(())
+    }
+
+    fn refresh(&mut self, world: &mut World) -> Result<()> {
+        self.read(world);
+        if std::mem::take(&mut self.stale) {
+            self.walks += 1;
+            self.watch
+                .walk(&world.hierarchies, &mut world.containers, world.now_ns);
+        }
+        world
+            .containers
+            .settle(&world.host, world.now_ns, &mut world.events);
+        Ok(())
+    }
+
+    fn maps(&self, each: &mut dyn FnMut(RawFd)) {
+        self.watch.maps().into_iter().for_each(each);
+    }
+
+    fn collect(&self, world: &World, out: &mut Registry) {
+        let mut alive = 0;
+        for (_, _, named) in world.containers.living() {
+            alive += 1;
+            if !named.image.is_empty() {
+                out.container(&named.labels, &INFO, &[&named.image, "", ""], 1.0);
+            }
+        }
+        out.add(&WATCH, &[self.watch.door(), world.hierarchies.layout()], 1.0);
+        out.add(&KNOWN, &[], f64::from(alive));
+        out.add(&CGROUPS, &[], world.containers.cgroup_count() as f64);
+        out.add(&REFUSED, &[], world.containers.refused() as f64);
+        out.add(&WALKS, &[], self.walks as f64);
+    }
+}

@@ -1,0 +1,200 @@
+//! The table of collectors and what a collector is. One file per topic; a new one is its file and a line in [`COLLECTORS`].
+
+use std::os::fd::RawFd;
+
+use crate::args::Enable;
+use crate::error::{Reason, Result};
+use crate::event::Event;
+use crate::metric::Desc;
+use crate::registry::Registry;
+use crate::world::World;
+
+pub mod agent;
+pub mod containers;
+pub mod disk;
+pub mod node_cpu;
+pub mod node_disk;
+pub mod node_info;
+pub mod node_memory;
+pub mod node_net;
+pub mod node_pressure;
+pub mod resources;
+pub mod tcp;
+
+/// Every collector, in the order of the scrape. `containers` comes before those that ask whose a cgroup is, `agent` last,
+/// because it counts the series of all others.
+pub const COLLECTORS: &[&Spec] = &[
+    &node_info::SPEC,
+    &node_cpu::SPEC,
+    &node_memory::SPEC,
+    &node_pressure::SPEC,
+    &node_disk::SPEC,
+    &node_net::SPEC,
+    &containers::SPEC,
+    &resources::SPEC,
+    &disk::SPEC,
+    &tcp::SPEC,
+    &agent::SPEC,
+];
+
+/// One topic's source of metrics. All state changes come through the first four functions; `collect` only reads.
+pub trait Collector {
+    /// Descriptors to wait for, from now on and until asked again.
+    fn fds(&self, _wait: &mut dyn FnMut(RawFd)) {}
+
+    /// One of them is readable. A bounded read: the rest comes in the next turn.
+    ///
+    /// # Errors
+    /// What makes the collector's data stale.
+    fn ready(&mut self, _world: &mut World, _fd: RawFd) -> Result<()> {
+        Ok(())
+    }
+
+    /// Something happened elsewhere.
+    fn event(&mut self, _world: &mut World, _event: &Event) {}
+
+    /// Reads what can be read without waiting.
+    ///
+    /// # Errors
+    /// What makes the collector's data stale.
+    fn refresh(&mut self, _world: &mut World) -> Result<()> {
+        Ok(())
+    }
+
+    /// When it wants `refresh` called although nobody scrapes and the interval is not over; on the monotonic clock.
+    fn deadline_ns(&self) -> Option<u64> {
+        None
+    }
+
+    /// True while something it started will be worth waiting for (`nodeprobe once`).
+    fn is_busy(&self) -> bool {
+        false
+    }
+
+    /// BPF maps it keeps in the kernel, for the metric about their memory.
+    fn maps(&self, _each: &mut dyn FnMut(RawFd)) {}
+
+    /// Says its metrics. Pure: no I/O, cannot fail.
+    fn collect(&self, world: &World, out: &mut Registry);
+}
+
+/// When a collector is refreshed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Every `--interval` and before a scrape: it would lose something otherwise.
+    Interval,
+    /// Before a scrape only.
+    BeforeScrape,
+    /// Never: it reads nothing after it was opened.
+    Never,
+}
+
+/// A collector's row in the table.
+pub struct Spec {
+    /// Its name in `--collector.NAME` and in labels.
+    pub name: &'static str,
+    /// One line for help and docs.
+    pub about: &'static str,
+    /// Whether it runs when no flag says so.
+    pub default: Enable,
+    /// When it is refreshed.
+    pub refresh: When,
+    /// Every family it may emit.
+    pub metrics: &'static [&'static Desc],
+    /// Acquires what it needs.
+    pub open: fn(&mut World) -> Result<Opened>,
+}
+
+/// What opening a collector gave.
+pub enum Opened {
+    /// It works.
+    Ready(Box<dyn Collector>),
+    /// It cannot work here; why, in a word and a line.
+    Absent(Reason, String),
+}
+
+/// `docs/METRICS.md`.
+pub fn document() -> String {
+    use crate::metric::{Kind, Scope};
+    use std::fmt::Write;
+
+    let mut text = String::from(
+        "# Metrics\n\nGenerated from the tables in `src/collectors`; `make docs` renews it.\n\nEvery `node_*` series also has \
+         the labels `machine_id` and `system_uuid`; every `container_*` series those and `container_id` and `app_id`.\n",
+    );
+    for spec in COLLECTORS {
+        let _ = write!(
+            text,
+            "\n## {}\n\n{}.\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n",
+            spec.name, spec.about
+        );
+        for desc in spec.metrics {
+            let kind = match desc.kind {
+                Kind::Counter => "counter",
+                Kind::Gauge => "gauge",
+                Kind::Histogram => "histogram",
+            };
+            debug_assert!(
+                desc.scope() != Scope::Agent
+                    || desc.name.starts_with("nodeprobe_")
+                    || desc.name.contains('_')
+            );
+            let _ = writeln!(
+                text,
+                "| `{}` | {kind} | {} | {} |",
+                desc.name,
+                desc.labels.join(", "),
+                desc.help
+            );
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::Kind;
+
+    /// Names as Prometheus wants them (<https://prometheus.io/docs/practices/naming/>), but for those the contract with
+    /// existing dashboards fixes.
+    #[test]
+    fn every_family_is_well_named_and_owned_once() {
+        let mut names = Vec::new();
+        for spec in COLLECTORS {
+            assert!(
+                !spec.about.ends_with('.') && !spec.metrics.is_empty(),
+                "{}",
+                spec.name
+            );
+            for desc in spec.metrics {
+                let name = desc.name;
+                assert!(!names.contains(&name), "{name} has two owners");
+                names.push(name);
+                assert!(
+                    name.bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+                    "{name}"
+                );
+                assert_eq!(name.ends_with("_total"), desc.kind == Kind::Counter, "{name}");
+                assert!(
+                    desc.help.ends_with('.') && desc.help.len() > 10,
+                    "{name}: {}",
+                    desc.help
+                );
+                assert!(
+                    !["_ms", "_kb", "_us", "_percent"]
+                        .iter()
+                        .any(|unit| name.ends_with(unit)),
+                    "{name}: base units"
+                );
+                assert!(
+                    desc.labels
+                        .iter()
+                        .all(|label| !label.starts_with("__") && *label != "le"),
+                    "{name}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Counters of instances, summed per identity so that no exported counter ever falls.
+//!
+//! The kernel counts per cgroup, and a restarted container is a new cgroup. What is exported for an identity is the sum of all
+//! growth seen in any of its instances: when one is replaced, its last value stays in the sum and the new one's is added.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{IdentityId, InstanceId};
+use crate::event::Event;
+
+/// `N` counters for each part (`u64`, such as a device; 0 where there is only one) of each container.
+#[derive(Debug)]
+pub struct Ledger<const N: usize> {
+    last: HashMap<(InstanceId, u64), [u64; N]>,
+    totals: BTreeMap<(IdentityId, u64), [u64; N]>,
+}
+
+impl<const N: usize> Default for Ledger<N> {
+    fn default() -> Self {
+        Ledger {
+            last: HashMap::new(),
+            totals: BTreeMap::new(),
+        }
+    }
+}
+
+impl<const N: usize> Ledger<N> {
+    /// Takes the counters of a part of an instance as read just now.
+    pub fn observe(&mut self, instance: InstanceId, identity: IdentityId, part: u64, values: [u64; N]) {
+        let last = self.last.entry((instance, part)).or_insert([0; N]);
+        let total = self.totals.entry((identity, part)).or_insert([0; N]);
+        for ((value, last), total) in values.into_iter().zip(last).zip(total) {
+            // A counter that fell was replaced by a new one that began at zero.
+            let growth = value.checked_sub(*last).unwrap_or(value);
+            *total = total.saturating_add(growth);
+            *last = value;
+        }
+    }
+
+    /// Forgets instances and identities that ended. Growth of a renamed instance goes to its new name from now on.
+    pub fn event(&mut self, event: &Event) {
+        match *event {
+            Event::InstanceEnded(instance) => self.last.retain(|(known, _), _| *known != instance),
+            Event::IdentityEnded(identity) => self.totals.retain(|(known, _), _| *known != identity),
+            Event::InstanceStarted(_) | Event::InstanceRenamed(_) => {}
+        }
+    }
+
+    /// The sums, ordered by identity and part.
+    pub fn totals(&self) -> impl Iterator<Item = (IdentityId, u64, &[u64; N])> {
+        self.totals
+            .iter()
+            .map(|(&(identity, part), total)| (identity, part, total))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: InstanceId = InstanceId(1);
+    const B: InstanceId = InstanceId(2);
+    const WEB: IdentityId = IdentityId(3);
+    const DB: IdentityId = IdentityId(4);
+
+    fn total(ledger: &Ledger<1>, identity: IdentityId) -> Option<u64> {
+        ledger
+            .totals()
+            .find(|(known, ..)| *known == identity)
+            .map(|(.., total)| total[0])
+    }
+
+    #[test]
+    fn replacement_and_overlap_are_invisible() {
+        let mut ledger = Ledger::<1>::default();
+        ledger.observe(A, WEB, 0, [100]);
+        ledger.observe(B, WEB, 0, [5]);
+        ledger.observe(A, WEB, 0, [110]);
+        assert_eq!(total(&ledger, WEB), Some(115));
+        ledger.event(&Event::InstanceEnded(A));
+        ledger.observe(B, WEB, 0, [6]);
+        assert_eq!(total(&ledger, WEB), Some(116));
+        ledger.event(&Event::InstanceEnded(B));
+        assert_eq!(total(&ledger, WEB), Some(116), "counters outlive the container");
+        ledger.event(&Event::IdentityEnded(WEB));
+        assert_eq!(total(&ledger, WEB), None);
+    }
+
+    #[test]
+    fn a_counter_that_begins_anew_adds_up() {
+        let mut ledger = Ledger::<1>::default();
+        for value in [10, 15, 2, 3] {
+            ledger.observe(A, WEB, 0, [value]);
+        }
+        assert_eq!(total(&ledger, WEB), Some(18));
+    }
+
+    #[test]
+    fn nothing_past_moves_to_a_new_name() {
+        let mut ledger = Ledger::<1>::default();
+        ledger.observe(A, WEB, 0, [10]);
+        ledger.observe(A, DB, 0, [12]);
+        assert_eq!((total(&ledger, WEB), total(&ledger, DB)), (Some(10), Some(2)));
+    }
+
+    /// Random creation, growth, reset, overlap, renaming and removal: no total ever falls while it is exported.
+    #[test]
+    fn no_total_ever_falls() {
+        let mut state = 42u64;
+        let mut next = |bound: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % bound
+        };
+        let mut ledger = Ledger::<2>::default();
+        let mut seen: BTreeMap<(IdentityId, u64), [u64; 2]> = BTreeMap::new();
+        for _ in 0..200_000 {
+            let instance = InstanceId(next(12) as u32);
+            let identity = IdentityId(100 + next(5) as u32);
+            match next(20) {
+                0 => ledger.event(&Event::InstanceEnded(instance)),
+                1 => {
+                    ledger.event(&Event::IdentityEnded(identity));
+                    seen.retain(|(known, _), _| *known != identity);
+                }
+                _ => ledger.observe(instance, identity, next(3), [next(1_000_000), next(1 << 40)]),
+            }
+            for (identity, part, total) in ledger.totals() {
+                let before = seen.insert((identity, part), *total).unwrap_or_default();
+                assert!(
+                    before.iter().zip(total).all(|(before, now)| before <= now),
+                    "{before:?} {total:?}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! The containers of this node: which cgroups there are, which of them are containers, and what those are called.
+//!
+//! An *instance* is one cgroup path with its directories in one or more hierarchies, from its creation to its removal. An
+//! *identity* is what people call it (`/docker/web`, `/system.slice/nginx.service`): a restarted service or a recreated
+//! container is a new instance of an old identity, and for a while both may exist.
+
+pub mod classify;
+pub mod hierarchies;
+pub mod identity;
+pub mod ledger;
+pub mod runtimes;
+pub mod walk;
+pub mod watch;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::event::Event;
+use crate::host::Host;
+use crate::limits;
+use crate::registry::ConstLabels;
+use crate::sys::clock::{self, MonotonicNs};
+use crate::warning;
+use classify::Runtime;
+use hierarchies::Place;
+use identity::Identity;
+
+/// An instance's number; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InstanceId(u32);
+
+/// An identity's number; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IdentityId(u32);
+
+/// How long a removed cgroup can still be asked for: longer than any source lags behind.
+const RETENTION_NS: u64 = 60_000_000_000;
+
+/// One life of a container's cgroup.
+#[derive(Debug)]
+pub struct Instance {
+    /// Path below each hierarchy's mount, with the leading slash.
+    pub path: Box<str>,
+    /// Who runs it.
+    pub runtime: Runtime,
+    /// What it is called now; `None` for what is never exported, such as pause containers.
+    pub identity: Option<IdentityId>,
+    /// The runtime's id for it.
+    runtime_id: Box<str>,
+    /// Ids of its own directory in each place, 0 where it has none (yet).
+    roots: [u64; Place::ALL.len()],
+    /// Which of those directories exist.
+    alive: u8,
+    ended_ns: Option<MonotonicNs>,
+    /// Reads of its metadata left before a provisional name stays.
+    tries_left: u32,
+}
+
+impl Instance {
+    /// False once all its directories are gone.
+    pub fn is_alive(&self) -> bool {
+        self.ended_ns.is_none()
+    }
+}
+
+/// What a container is called, for as long as it or its counters live.
+#[derive(Debug)]
+pub struct Named {
+    /// Label `container_id`.
+    pub id: Box<str>,
+    /// Label `image` of `container_info`; empty when unknown.
+    pub image: Box<str>,
+    /// The constant labels of its series.
+    pub labels: ConstLabels,
+    /// Living instances.
+    instances: u32,
+    ended_ns: Option<MonotonicNs>,
+}
+
+/// All containers.
+#[derive(Debug)]
+pub struct Containers {
+    instances: BTreeMap<InstanceId, Instance>,
+    identities: BTreeMap<IdentityId, Named>,
+    by_path: HashMap<Box<str>, InstanceId>,
+    by_name: HashMap<Box<str>, IdentityId>,
+    cgroups: HashMap<(Place, u64), InstanceId>,
+    /// Cgroups removed, to be forgotten at a time.
+    leaving: VecDeque<(MonotonicNs, Place, u64)>,
+    next: u32,
+    linger_ns: u64,
+    node_labels: ConstLabels,
+    /// Cgroups and containers not taken in because of a cap.
+    refused: u64,
+}
+
+impl Containers {
+    /// No containers yet. Counters of a dead one stay for `linger`.
+    pub fn new(node_labels: ConstLabels, linger: Duration) -> Containers {
+        Containers {
+            instances: BTreeMap::new(),
+            identities: BTreeMap::new(),
+            by_path: HashMap::new(),
+            by_name: HashMap::new(),
+            cgroups: HashMap::new(),
+            leaving: VecDeque::new(),
+            next: 0,
+            linger_ns: u64::try_from(linger.as_nanos()).unwrap_or(u64::MAX),
+            node_labels,
+            refused: 0,
+        }
+    }
+
+    /// Living instances that have an identity.
+    pub fn living(&self) -> impl Iterator<Item = (InstanceId, &Instance, &Named)> {
+        self.instances
+            .iter()
+            .filter(|(_, instance)| instance.is_alive())
+            .filter_map(|(&id, instance)| Some((id, instance, self.identities.get(&instance.identity?)?)))
+    }
+
+    /// An instance, alive or not long gone.
+    pub fn instance(&self, id: InstanceId) -> Option<&Instance> {
+        self.instances.get(&id)
+    }
+
+    /// An identity whose counters are still exported.
+    pub fn identity(&self, id: IdentityId) -> Option<&Named> {
+        self.identities.get(&id)
+    }
+
+    /// The instance a cgroup belongs to, by the id of its directory; also of one not long gone.
+    pub fn of_cgroup(&self, place: Place, id: u64) -> Option<InstanceId> {
+        self.cgroups.get(&(place, id)).copied()
+    }
+
+    /// Cgroups of containers that are known.
+    pub fn cgroup_count(&self) -> usize {
+        self.cgroups.len()
+    }
+
+    /// Cgroups not taken in because of a cap.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Takes note of the cgroup `path` with directory id `id` in `place`. `root_id` finds the id of the container's own
+    /// directory when `path` lies below it and the container is not known yet.
+    pub fn appeared(
+        &mut self,
+        place: Place,
+        id: u64,
+        path: &str,
+        root_id: impl FnOnce(&str) -> Option<u64>,
+        now_ns: MonotonicNs,
+    ) {
+        let Some(class) = classify::classify(path) else {
+            return;
+        };
+        if self.cgroups.contains_key(&(place, id)) {
+            return;
+        }
+        let full = self.cgroups.len() >= limits::CGROUPS || self.instances.len() >= limits::CONTAINERS;
+        if full {
+            self.refused += 1;
+            return;
+        }
+        let own = if class.root.len() == path.len() {
+            Some(id)
+        } else {
+            None
+        };
+        let known = self.by_path.get(class.root).copied();
+        let instance = match (known, own) {
+            // The directory was removed and made again: the old instance ends although another of its directories may linger.
+            (Some(old), Some(id)) if self.is_replaced(old, place, id) => {
+                self.end(old, now_ns);
+                self.begin(class.root, class.runtime, class.id)
+            }
+            (Some(known), _) => known,
+            (None, _) => self.begin(class.root, class.runtime, class.id),
+        };
+        if let Some(root) = own.or_else(|| known.is_none().then(|| root_id(class.root)).flatten()) {
+            self.cgroups.insert((place, root), instance);
+            if let Some(instance) = self.instances.get_mut(&instance) {
+                instance.roots[place as usize] = root;
+                instance.alive |= 1 << place as u8;
+            }
+        }
+        self.cgroups.insert((place, id), instance);
+        // News of a child that arrives when the container is gone: known for attribution, but not alive.
+        if self
+            .instances
+            .get(&instance)
+            .is_some_and(|instance| instance.alive == 0)
+        {
+            self.leaving.push_back((now_ns + RETENTION_NS, place, id));
+            self.end(instance, now_ns);
+        }
+    }
+
+    fn is_replaced(&self, instance: InstanceId, place: Place, id: u64) -> bool {
+        let root = self
+            .instances
+            .get(&instance)
+            .map_or(0, |instance| instance.roots[place as usize]);
+        root != 0 && root != id
+    }
+
+    fn begin(&mut self, path: &str, runtime: Runtime, runtime_id: &str) -> InstanceId {
+        self.next += 1;
+        let id = InstanceId(self.next);
+        self.by_path.insert(path.into(), id);
+        let instance = Instance {
+            path: path.into(),
+            runtime,
+            identity: None,
+            runtime_id: runtime_id.into(),
+            roots: [0; Place::ALL.len()],
+            alive: 0,
+            ended_ns: None,
+            tries_left: limits::METADATA_TRIES,
+        };
+        self.instances.insert(id, instance);
+        id
+    }
+
+    /// Takes note that the directory with `id` is gone from `place`.
+    pub fn removed(&mut self, place: Place, id: u64, now_ns: MonotonicNs) {
+        let Some(&owner) = self.cgroups.get(&(place, id)) else {
+            return;
+        };
+        self.leaving.push_back((now_ns + RETENTION_NS, place, id));
+        let Some(instance) = self.instances.get_mut(&owner) else {
+            return;
+        };
+        if instance.roots[place as usize] == id {
+            instance.alive &= !(1 << place as u8);
+            if instance.alive == 0 {
+                self.end(owner, now_ns);
+            }
+        }
+    }
+
+    /// Compares what is known with what a walk of `place` found (ids, sorted), and removes the rest.
+    pub fn keep_only(&mut self, place: Place, found: &[u64], now_ns: MonotonicNs) {
+        let gone: Vec<u64> = self
+            .cgroups
+            .iter()
+            .filter(|((known_place, id), owner)| {
+                *known_place == place
+                    && found.binary_search(id).is_err()
+                    && self.instances.get(owner).is_some_and(Instance::is_alive)
+            })
+            .map(|((_, id), _)| *id)
+            .collect();
+        for id in gone {
+            self.removed(place, id, now_ns);
+        }
+    }
+
+    fn end(&mut self, id: InstanceId, now_ns: MonotonicNs) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        if instance.ended_ns.is_some() {
+            return;
+        }
+        instance.ended_ns = Some(now_ns);
+        instance.alive = 0;
+        if self.by_path.get(&instance.path) == Some(&id) {
+            self.by_path.remove(&instance.path);
+        }
+        for (place, &root) in Place::ALL.into_iter().zip(&instance.roots) {
+            if root != 0 {
+                self.leaving.push_back((now_ns + RETENTION_NS, place, root));
+            }
+        }
+        if let Some(named) = instance
+            .identity
+            .and_then(|identity| self.identities.get_mut(&identity))
+        {
+            named.instances = named.instances.saturating_sub(1);
+            if named.instances == 0 {
+                named.ended_ns = Some(now_ns);
+            }
+        }
+    }
+
+    /// Finds names for instances that have none or a provisional one, and forgets what has been gone for long enough.
+    pub fn settle(&mut self, host: &Host, now_ns: MonotonicNs, events: &mut VecDeque<Event>) {
+        self.name_instances(host, now_ns, events);
+        self.forget(now_ns, events);
+    }
+
+    fn name_instances(&mut self, host: &Host, now_ns: MonotonicNs, events: &mut VecDeque<Event>) {
+        let waiting: Vec<InstanceId> = self
+            .instances
+            .iter()
+            .filter(|(_, instance)| instance.tries_left > 0)
+            .map(|(&id, _)| id)
+            .collect();
+        for id in waiting {
+            let Some(instance) = self.instances.get_mut(&id) else {
+                continue;
+            };
+            let class = classify::Class {
+                runtime: instance.runtime,
+                root: &instance.path,
+                id: &instance.runtime_id,
+            };
+            let metadata =
+                runtimes::read(host, instance.runtime, &instance.runtime_id).unwrap_or_else(|problem| {
+                    warning!("metadata of {}: {problem}", instance.path);
+                    None
+                });
+            let image = metadata
+                .as_ref()
+                .map_or("", |metadata| &metadata.image)
+                .to_owned();
+            instance.tries_left -= 1;
+            let (name, final_) = match identity::container_id(&class, metadata.as_ref(), clock::wall_s()) {
+                Identity::Named(name) => (Some(name), true),
+                Identity::Provisional(name) => (Some(name), false),
+                Identity::Ignored => (None, true),
+            };
+            // Nobody can write the metadata of a container that is gone, or of one whose tries are used up.
+            if final_ || !instance.is_alive() {
+                instance.tries_left = 0;
+            }
+            let old = instance.identity;
+            let new = name.map(|name| self.identity_named(&name, &image));
+            if new == old {
+                continue;
+            }
+            let Some(instance) = self.instances.get_mut(&id) else {
+                continue;
+            };
+            instance.identity = new;
+            let alive = instance.is_alive();
+            self.count_instance(old, new, alive, now_ns);
+            if new.is_some() {
+                events.push_back(if old.is_none() {
+                    Event::InstanceStarted(id)
+                } else {
+                    Event::InstanceRenamed(id)
+                });
+            }
+        }
+    }
+
+    /// Moves one instance from the count of one identity to that of another.
+    fn count_instance(
+        &mut self,
+        old: Option<IdentityId>,
+        new: Option<IdentityId>,
+        alive: bool,
+        now_ns: MonotonicNs,
+    ) {
+        if let Some(named) = old.and_then(|id| self.identities.get_mut(&id)) {
+            named.instances = named.instances.saturating_sub(u32::from(alive));
+            if named.instances == 0 {
+                named.ended_ns.get_or_insert(now_ns);
+            }
+        }
+        if let Some(named) = new.and_then(|id| self.identities.get_mut(&id)) {
+            named.instances += u32::from(alive);
+            named.ended_ns = (named.instances == 0).then_some(now_ns);
+        }
+    }
+
+    fn identity_named(&mut self, name: &str, image: &str) -> IdentityId {
+        if let Some(&id) = self.by_name.get(name) {
+            if let Some(named) = self.identities.get_mut(&id).filter(|_| !image.is_empty()) {
+                named.image = image.into();
+            }
+            return id;
+        }
+        self.next += 1;
+        let id = IdentityId(self.next);
+        let labels = self
+            .node_labels
+            .with(&[("container_id", name), ("app_id", &identity::app_id(name))]);
+        self.by_name.insert(name.into(), id);
+        self.identities.insert(
+            id,
+            Named {
+                id: name.into(),
+                image: image.into(),
+                labels,
+                instances: 0,
+                ended_ns: None,
+            },
+        );
+        id
+    }
+
+    fn forget(&mut self, now_ns: MonotonicNs, events: &mut VecDeque<Event>) {
+        while let Some((_, place, id)) = self.leaving.pop_front_if(|(at, ..)| *at <= now_ns) {
+            self.cgroups.remove(&(place, id));
+        }
+        let gone: Vec<InstanceId> = self
+            .instances
+            .iter()
+            .filter(|(_, instance)| instance.ended_ns.is_some_and(|at| at + RETENTION_NS <= now_ns))
+            .map(|(&id, _)| id)
+            .collect();
+        for id in gone {
+            self.instances.remove(&id);
+            // Directories below the container's own whose removal nobody reported.
+            self.cgroups.retain(|_, owner| *owner != id);
+        }
+        let ended: Vec<IdentityId> = self
+            .identities
+            .iter()
+            .filter(|(_, named)| {
+                named
+                    .ended_ns
+                    .is_some_and(|at| at.saturating_add(self.linger_ns) <= now_ns)
+            })
+            .map(|(&id, _)| id)
+            .collect();
+        for id in ended {
+            if let Some(named) = self.identities.remove(&id) {
+                self.by_name.remove(&named.id);
+                events.push_back(Event::IdentityEnded(id));
+            }
+        }
+    }
+}

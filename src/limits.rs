@@ -1,0 +1,101 @@
+//! Every bound of nodeprobe in one place, each with its reason. What is refused at a bound is counted and exported.
+
+use std::time::Duration;
+
+/// Series of one family in one scrape, unless `--series-limit` says otherwise: what ebpf_exporter users have been seen to
+/// need, at about 150 bytes each.
+pub const SERIES_PER_METRIC: u32 = 200_000;
+
+/// Bytes of a label value; longer ones are cut at a character boundary. The peer's `--max-label-length`.
+pub const LABEL_BYTES: usize = 4096;
+
+/// Connections of clients open at once: a few Prometheus servers, a browser, and room for the careless.
+pub const HTTP_CONNECTIONS: usize = 64;
+
+/// Bytes of a request line with all its headers. Prometheus sends about 300.
+pub const HTTP_HEAD_BYTES: usize = 8 * 1024;
+
+/// From the first byte of a request to the end of its head.
+pub const HTTP_HEAD_TIME: Duration = Duration::from_secs(5);
+
+/// How long a kept-alive connection may be idle: twice the scrape interval most people use at the slow end.
+pub const HTTP_IDLE_TIME: Duration = Duration::from_secs(120);
+
+/// How long a client may take no byte of a response it asked for.
+pub const HTTP_STALL_TIME: Duration = Duration::from_secs(10);
+
+/// How long one response may take altogether.
+pub const HTTP_RESPONSE_TIME: Duration = Duration::from_secs(60);
+
+/// Connections accepted in one turn of the loop.
+pub const HTTP_ACCEPTS_PER_TURN: usize = 32;
+
+/// Rendered scrapes alive at once, each perhaps megabytes: one being sent, one for a second server.
+pub const HTTP_BODIES: usize = 2;
+
+/// How long the listener rests after accept failed for want of descriptors or memory.
+pub const HTTP_ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
+
+/// Bytes of one /proc or cgroup file. The largest that is read whole, /proc/stat, reaches 1 MiB on thousands of interrupts.
+pub const KERNEL_FILE_BYTES: usize = 4 << 20;
+
+/// Cgroups known at once, all hierarchies together; 64 bytes and the path each.
+pub const CGROUPS: usize = 65_536;
+
+/// Containers known at once. The kubelet's default is 110 pods; the largest nodes seen run some 2,000 containers.
+pub const CONTAINERS: usize = 16_384;
+
+/// Depth of cgroup directories walked; systemd under Kubernetes under systemd is eight.
+pub const CGROUP_DEPTH: usize = 24;
+
+/// Inotify watches on cgroup directories, where BPF cannot tell about new ones.
+pub const CGROUP_WATCHES: usize = 16_384;
+
+/// Records taken from the kernel's cgroup ring in one turn.
+pub const CGROUP_EVENTS_PER_TURN: usize = 4_096;
+
+/// Tries to read the metadata of a container before its provisional name stays for good, one each refresh.
+pub const METADATA_TRIES: u32 = 40;
+
+/// How often limits (`cpu.max`, `memory.max`) are read again; they change when an operator changes them.
+pub const LIMITS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often file systems of containers are measured. `statfs` needs a child process (`DESIGN.md`).
+pub const FILESYSTEMS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long the child that calls `statfs` may take before it is killed and its results so far are used.
+pub const FILESYSTEMS_TIME: Duration = Duration::from_secs(5);
+
+/// Mounts of one container that are exported.
+pub const MOUNTS_PER_CONTAINER: usize = 32;
+
+/// Disk devices one container has I/O counters for.
+pub const DEVICES_PER_CONTAINER: usize = 64;
+
+/// Destinations in the TCP map, all containers together; 136 bytes of kernel memory each, allocated at start.
+pub const TCP_DESTINATIONS: u32 = 8_192;
+
+/// Destinations of one container before new ones count into `~other`.
+pub const TCP_DESTINATIONS_PER_CONTAINER: u32 = 128;
+
+/// Destinations one identity is remembered for, all its instances together: restarts must not add up for ever.
+pub const TCP_DESTINATIONS_PER_IDENTITY: usize = 1_024;
+
+/// How long tasks that are in no container must have made no connection before the TCP map forgets them.
+pub const TCP_STRANGER_IDLE: Duration = Duration::from_secs(600);
+
+/// Cgroups that have made a connection, in the TCP map.
+pub const TCP_OWNERS: u32 = 2_048;
+
+/// Different messages whose repeats are collapsed on stderr.
+pub const STDERR_MESSAGES: usize = 64;
+
+/// Network interfaces exported.
+pub const INTERFACES: usize = 256;
+
+/// A scrape refreshes a source whose age exceeds this many times what its last refresh cost, so that a flood of scrapes
+/// spends at most a tenth of the time on any source, and a person who scrapes twice sees the second state.
+pub const REFRESH_AGE_PER_COST: u32 = 10;
+
+/// Whatever a refresh costs, a source older than this is refreshed before a scrape.
+pub const REFRESH_AGE: Duration = Duration::from_secs(1);

@@ -1,0 +1,38 @@
+//! Clocks, read through the project's own libc, whose `time_t` is what the C side has.
+
+/// A point on the monotonic clock, in nanoseconds.
+pub type MonotonicNs = u64;
+
+fn read(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: a valid pointer to a timespec; the clock ids used here exist on every Linux.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    (time.tv_sec as u64)
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(time.tv_nsec as u64)
+}
+
+/// Now on CLOCK_MONOTONIC.
+pub fn monotonic_ns() -> MonotonicNs {
+    read(libc::CLOCK_MONOTONIC)
+}
+
+/// Seconds since 1970, of the wall clock.
+pub fn wall_s() -> u64 {
+    read(libc::CLOCK_REALTIME) / 1_000_000_000
+}
+
+/// CPU time this process has used, user and system, in nanoseconds.
+pub fn process_cpu_ns() -> u64 {
+    read(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+/// Clock ticks per second in /proc files (USER_HZ).
+pub fn ticks_per_second() -> f64 {
+    // SAFETY: sysconf takes no pointers.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    if ticks > 0 { ticks as f64 } else { 100.0 }
+}

@@ -1,0 +1,71 @@
+//! Netlink sockets: requests out, datagrams in. What is inside them is parsed in `crate::netlink`.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// How long a reply of the kernel may take. It is made while the request is sent, so this bounds only the pathological.
+const REPLY_MS: i64 = 1000;
+
+/// A netlink socket of one protocol.
+#[derive(Debug)]
+pub struct NetlinkSocket(OwnedFd);
+
+impl NetlinkSocket {
+    /// Opens a socket of `protocol` (`libc::NETLINK_ROUTE`, `libc::NETLINK_GENERIC`).
+    ///
+    /// # Errors
+    /// EPROTONOSUPPORT when the kernel lacks the protocol.
+    pub fn open(protocol: i32) -> io::Result<NetlinkSocket> {
+        // SAFETY: no pointers.
+        let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
+        let fd = super::check(fd)?;
+        // SAFETY: the descriptor is new and ours.
+        let socket = NetlinkSocket(unsafe { OwnedFd::from_raw_fd(fd) });
+        let timeout = libc::timeval {
+            tv_sec: REPLY_MS / 1000,
+            tv_usec: 0,
+        };
+        // SAFETY: pointer and length are those of a timeval.
+        super::check(unsafe {
+            libc::setsockopt(
+                socket.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVTIMEO,
+                (&raw const timeout).cast(),
+                size_of::<libc::timeval>() as libc::socklen_t,
+            )
+        })?;
+        Ok(socket)
+    }
+
+    /// Sends one request to the kernel.
+    ///
+    /// # Errors
+    /// Those of sendto(2).
+    pub fn send(&self, request: &[u8]) -> io::Result<()> {
+        // SAFETY: pointer and length are the slice's.
+        let sent = unsafe { libc::send(self.0.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
+        if sent < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Receives one datagram into `buffer`; gives the part of it that was filled.
+    ///
+    /// # Errors
+    /// EAGAIN when none comes in time, ENOBUFS when the kernel dropped some.
+    pub fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+        // SAFETY: pointer and length are the slice's.
+        let read = unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+        let length = usize::try_from(read).map_err(|_| io::Error::last_os_error())?;
+        Ok(&buffer[..length.min(buffer.len())])
+    }
+}
+
+impl AsRawFd for NetlinkSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}

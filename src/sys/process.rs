@@ -1,0 +1,256 @@
+//! This process and its children: limits, namespaces, capabilities, and the child that may hang in our place.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Raises the soft limit of open files to the hard one; gives the limit then in force.
+pub fn raise_open_files() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: a valid pointer, for a resource every Linux has.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return 0;
+    }
+    let wanted = libc::rlimit {
+        rlim_cur: limit.rlim_max,
+        rlim_max: limit.rlim_max,
+    };
+    // SAFETY: as above.
+    if limit.rlim_cur < limit.rlim_max
+        && unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) } == 0
+    {
+        limit.rlim_cur = limit.rlim_max;
+    }
+    limit.rlim_cur as u64
+}
+
+/// True for user id 0 in this process's user namespace.
+pub fn is_root() -> bool {
+    // SAFETY: geteuid cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Effective capabilities as a bit set (capability number -> bit), from capget(2).
+pub fn effective_capabilities() -> u64 {
+    const VERSION_3: u32 = 0x2008_0522;
+    let mut header = [VERSION_3, 0];
+    // Two `struct __user_cap_data_struct` of effective, permitted, inheritable.
+    let mut data = [0u32; 6];
+    // SAFETY: header and data have the layout of version 3 (linux/capability.h).
+    let result = unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) };
+    if result != 0 {
+        0
+    } else {
+        u64::from(data[0]) | u64::from(data[3]) << 32
+    }
+}
+
+/// The host name this process sees (its UTS namespace).
+pub fn host_name() -> String {
+    let mut name = MaybeUninit::<libc::utsname>::zeroed();
+    // SAFETY: uname fills the struct it is given; zeroed before, it is valid text even on failure.
+    let name = unsafe {
+        libc::uname(name.as_mut_ptr());
+        name.assume_init()
+    };
+    let bytes: Vec<u8> = name
+        .nodename
+        .iter()
+        .take_while(|&&byte| byte != 0)
+        .map(|&byte| byte as u8)
+        .collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Runs `action` inside the namespace that the file `namespace` (`/proc/1/ns/net`, `/proc/1/ns/uts`) stands for, or right
+/// here when that is this process's own.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN; `own` is this process's file of the same kind, needed for the way back.
+pub fn inside_namespace<T>(namespace: &Path, own: &Path, action: impl FnOnce() -> T) -> io::Result<T> {
+    use std::os::unix::fs::MetadataExt;
+    let target = File::open(namespace)?;
+    let home = File::open(own)?;
+    let (there, here) = (target.metadata()?, home.metadata()?);
+    if (there.dev(), there.ino()) == (here.dev(), here.ino()) {
+        return Ok(action());
+    }
+    enter(&target)?;
+    let result = action();
+    enter(&home)?;
+    Ok(result)
+}
+
+fn enter(namespace: &File) -> io::Result<()> {
+    // SAFETY: a valid descriptor; type 0 allows any namespace. The process has one thread.
+    super::check(unsafe { libc::setns(namespace.as_raw_fd(), 0) }).map(drop)
+}
+
+/// Bytes and counts of a mounted file system (statvfs(3)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FilesystemUse {
+    /// All blocks.
+    pub size_bytes: u64,
+    /// Blocks not free.
+    pub used_bytes: u64,
+    /// Free blocks only root may use.
+    pub reserved_bytes: u64,
+}
+
+/// Measures the file system at `path`. May hang on a dead mount: only for a [`Worker`].
+///
+/// # Errors
+/// Those of statvfs(3).
+pub fn filesystem_use(path: &Path) -> io::Result<FilesystemUse> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut stat = MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: a NUL-terminated path and a valid pointer.
+    super::check(unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) })?;
+    // SAFETY: filled by the call, and zeroed before.
+    let stat = unsafe { stat.assume_init() };
+    let unit = stat.f_frsize as u64;
+    let bytes = |blocks: u64| blocks.saturating_mul(unit);
+    let (all, free, available) = (stat.f_blocks as u64, stat.f_bfree as u64, stat.f_bavail as u64);
+    Ok(FilesystemUse {
+        size_bytes: bytes(all),
+        used_bytes: bytes(all.saturating_sub(free)),
+        reserved_bytes: bytes(free.saturating_sub(available)),
+    })
+}
+
+/// Lets the kernel reap children, so that a worker abandoned in a hung system call leaves no zombie when it ends at last.
+pub fn reap_children_automatically() {
+    // SAFETY: SIG_IGN for SIGCHLD is the documented way (wait(2), NOTES).
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+/// A child process that does what may hang, and writes what it learns into a pipe.
+#[derive(Debug)]
+pub struct Worker {
+    pid: libc::pid_t,
+    pipe: File,
+}
+
+impl Worker {
+    /// Forks; the child runs `work` on the writing end and ends. It holds no other descriptor of this process: a child that
+    /// hangs must not keep a client's connection or a BPF link alive.
+    ///
+    /// # Errors
+    /// Those of pipe2(2) and fork(2).
+    pub fn spawn(work: impl FnOnce(&mut File)) -> io::Result<Worker> {
+        let mut ends = [0 as RawFd; 2];
+        // SAFETY: room for two descriptors.
+        super::check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
+        // SAFETY: both descriptors are new and ours.
+        let (reader, writer) = unsafe { (File::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
+        // SAFETY: the process has one thread, so the child is a whole program and may do anything.
+        let pid = super::check(unsafe { libc::fork() })?;
+        if pid == 0 {
+            child(writer.as_raw_fd(), work);
+        }
+        drop(writer);
+        // SAFETY: a valid descriptor of ours.
+        super::check(unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })?;
+        Ok(Worker { pid, pipe: reader })
+    }
+
+    /// Takes what the child has written, at most 64 KiB a call; true once it has closed the pipe.
+    pub fn read(&mut self, into: &mut Vec<u8>) -> bool {
+        let mut buffer = [0u8; 16 * 1024];
+        for _ in 0..4 {
+            match self.pipe.read(&mut buffer) {
+                Ok(0) => return true,
+                Ok(length) => into.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return true,
+            }
+        }
+        false
+    }
+}
+
+impl AsRawFd for Worker {
+    fn as_raw_fd(&self) -> RawFd {
+        self.pipe.as_raw_fd()
+    }
+}
+
+impl Drop for Worker {
+    /// Kills the child. One that hangs in the kernel ends when the kernel lets it.
+    fn drop(&mut self) {
+        // SAFETY: the pid is our child's; with SIGCHLD ignored it may be gone, and with the pipe's other end possibly
+        // closed just now, the number cannot have gone around in between.
+        unsafe {
+            libc::kill(self.pid, libc::SIGKILL);
+            libc::waitpid(self.pid, std::ptr::null_mut(), libc::WNOHANG);
+        }
+    }
+}
+
+/// The life of a worker's child.
+fn child(writer: RawFd, work: impl FnOnce(&mut File)) -> ! {
+    // SAFETY: prctl and dup2 take no pointers; the child owns all its descriptors and has one thread. Descriptor 3 is made
+    // the pipe, then all above it are closed.
+    let mut pipe = unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+        let kept = if writer == 3 { 3 } else { libc::dup2(writer, 3) };
+        if libc::syscall(libc::SYS_close_range, 4, libc::c_uint::MAX, 0) != 0 {
+            for fd in 4..1024 {
+                libc::close(fd);
+            }
+        }
+        File::from_raw_fd(kept)
+    };
+    work(&mut pipe);
+    // SAFETY: ends the child without running the parent's exit handlers.
+    unsafe { libc::_exit(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_worker_reports_and_ends() {
+        let mut worker = Worker::spawn(|pipe| {
+            let use_ = filesystem_use(Path::new("/")).unwrap();
+            writeln!(pipe, "{}", use_.size_bytes > 0).unwrap();
+        })
+        .unwrap();
+        let mut text = Vec::new();
+        while !worker.read(&mut text) {
+            std::thread::yield_now();
+        }
+        assert_eq!(text, b"true\n");
+    }
+
+    #[test]
+    fn a_hanging_worker_is_killed() {
+        let worker = Worker::spawn(|_| {
+            loop {
+                std::thread::park();
+            }
+        })
+        .unwrap();
+        let pid = worker.pid;
+        drop(worker);
+        // SAFETY: waits for a child of this test.
+        let waited = unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+        assert!(waited == pid || waited == -1);
+    }
+
+    #[test]
+    fn our_own_namespace_needs_no_switch() {
+        let own = Path::new("/proc/self/ns/uts");
+        assert_eq!(inside_namespace(own, own, host_name).unwrap(), host_name());
+    }
+}
