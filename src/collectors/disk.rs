@@ -1,26 +1,464 @@
-//! stub
+//! Disk I/O of containers from their cgroup files, and their file systems from a child process.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::PathBuf;
+
 use super::{Collector, Opened, Spec, When};
 use crate::args::Enable;
-use crate::error::{Reason, Result};
+use crate::cgroupfs::io_stat::DeviceIo;
+use crate::cgroupfs::{blkio, io_stat};
+use crate::containers::hierarchies::{Hierarchies, Place};
+use crate::containers::ledger::Ledger;
+use crate::containers::mounts::{self, Job, Mount};
+use crate::containers::{IdentityId, InstanceId};
+use crate::error::{Context, Reason, Result};
+use crate::event::Event;
+use crate::host::read_bounded;
+use crate::kernel_file::KernelFile;
+use crate::limits;
 use crate::metric::Desc;
+use crate::procfs::diskstats;
 use crate::registry::Registry;
-use crate::world::World;
-static SIZE: Desc = Desc::gauge(
+use crate::sys::clock::MonotonicNs;
+use crate::sys::process::Worker;
+use crate::warning;
+use crate::world::{KeptFiles, World};
+
+const LABELS: &[&str] = &["mount_point", "device", "volume"];
+
+static SIZE: Desc = Desc::state(
     "container_resources_disk_size_bytes",
     "Size of the file system, in bytes.",
-    &["mount_point", "device", "volume"],
+    LABELS,
 );
+static USED: Desc = Desc::state(
+    "container_resources_disk_used_bytes",
+    "Space that is not free, in bytes.",
+    LABELS,
+);
+static RESERVED: Desc = Desc::state(
+    "container_resources_disk_reserved_bytes",
+    "Free space only root may use, in bytes.",
+    LABELS,
+);
+static READS: Desc = Desc::counter(
+    "container_resources_disk_reads_total",
+    "Reads of the disk by the container, on the shortest of its mounts of that disk (empty without one).",
+    LABELS,
+);
+static WRITES: Desc = Desc::counter(
+    "container_resources_disk_writes_total",
+    "Writes to the disk by the container, on the shortest of its mounts of that disk (empty without one).",
+    LABELS,
+);
+static READ_BYTES: Desc = Desc::counter(
+    "container_resources_disk_read_bytes_total",
+    "Bytes read, as for reads.",
+    LABELS,
+);
+static WRITTEN_BYTES: Desc = Desc::counter(
+    "container_resources_disk_written_bytes_total",
+    "Bytes written, as for writes.",
+    LABELS,
+);
+static ABANDONED: Desc = Desc::counter(
+    "nodeprobe_filesystem_probes_abandoned_total",
+    "Child processes measuring file systems that were killed because they hung.",
+    &[],
+);
+
 /// This collector's row.
 pub static SPEC: Spec = Spec {
     name: "disk",
     about: "File systems and disk I/O of containers",
     default: Enable::Auto,
     refresh: When::Interval,
-    metrics: &[&SIZE],
+    metrics: &[
+        &SIZE,
+        &USED,
+        &RESERVED,
+        &READS,
+        &WRITES,
+        &READ_BYTES,
+        &WRITTEN_BYTES,
+        &ABANDONED,
+    ],
     open,
 };
-fn open(_w: &mut World) -> Result<Opened> {
-    let _ = Registry::counts;
-    let _: Option<Box<dyn Collector>> = None;
-    Ok(Opened::Absent(Reason::NotSupported, "stub".into()))
+
+/// Probes that may find no process before a container counts as having no mounts.
+const PROBES: u32 = 2;
+
+/// Pause before containers that appeared since the last probe are looked at.
+const PROBE_PAUSE_NS: u64 = 1_000_000_000;
+
+#[derive(Default)]
+struct Disk {
+    instances: BTreeMap<InstanceId, Instance>,
+    /// Reads, writes, bytes read, bytes written; the part is the device's number.
+    io: Ledger<4>,
+    /// Names of whole disks by number, read again when an unknown one turns up.
+    disk_names: HashMap<u64, Box<str>>,
+    /// The mount an identity's I/O of a device stands on. Chosen once: a counter must not move to another series.
+    places: HashMap<(IdentityId, u64), SeriesLabels>,
+    probe: Option<Probe>,
+    /// When the last child was started, and the last one that looked at all containers.
+    started_ns: Option<MonotonicNs>,
+    started_for_all_ns: Option<MonotonicNs>,
+    abandoned: u64,
+    buffer: Vec<u8>,
+    devices: Vec<DeviceIo>,
+}
+
+/// Values of the three labels.
+#[derive(Debug, Clone)]
+struct SeriesLabels {
+    mount_point: String,
+    device: String,
+    volume: String,
+}
+
+struct Instance {
+    files: IoFiles,
+    mounts: Vec<Mount>,
+    /// Probes that found nothing to look at.
+    failures: u32,
+    /// A probe has looked at it.
+    probed: bool,
+}
+
+enum IoFiles {
+    V2(KernelFile),
+    V1 { serviced: KernelFile, bytes: KernelFile },
+    None,
+}
+
+/// A child at work.
+struct Probe {
+    worker: Worker,
+    jobs: HashMap<u32, InstanceId>,
+    data: Vec<u8>,
+    deadline_ns: MonotonicNs,
+}
+
+fn open(world: &mut World) -> Result<Opened> {
+    if world.hierarchies.layout() == "none" {
+        return Ok(Opened::Absent(Reason::NotFound, "no cgroup hierarchy".to_owned()));
+    }
+    Ok(Opened::Ready(Box::<Disk>::default()))
+}
+
+fn device_number(major: u32, minor: u32) -> u64 {
+    u64::from(major) << 32 | u64::from(minor)
+}
+
+impl IoFiles {
+    fn new(hierarchies: &Hierarchies, path: &str) -> IoFiles {
+        let path = path.trim_start_matches('/');
+        let file = |directory: PathBuf, name: &str| KernelFile::one_piece(directory.join(name));
+        if let Some(directory) = hierarchies.blkio().map(|mount| mount.join(path)) {
+            return IoFiles::V1 {
+                serviced: file(directory.clone(), "blkio.throttle.io_serviced"),
+                bytes: file(directory, "blkio.throttle.io_service_bytes"),
+            };
+        }
+        match hierarchies.directory(Place::V2).map(|mount| mount.join(path)) {
+            Some(directory) => IoFiles::V2(file(directory, "io.stat")),
+            None => IoFiles::None,
+        }
+    }
+
+    fn read(&mut self, kept: &mut KeptFiles, buffer: &mut Vec<u8>, devices: &mut Vec<DeviceIo>) {
+        devices.clear();
+        match self {
+            IoFiles::V2(file) => {
+                if let Ok(text) = file.read(kept, buffer) {
+                    io_stat::parse(text, devices);
+                }
+            }
+            IoFiles::V1 { serviced, bytes } => {
+                let serviced = serviced
+                    .read(kept, buffer)
+                    .map(<[u8]>::to_vec)
+                    .unwrap_or_default();
+                let bytes = bytes.read(kept, buffer).unwrap_or_default();
+                blkio::parse(&serviced, bytes, devices);
+            }
+            IoFiles::None => {}
+        }
+    }
+
+    fn close(&mut self, kept: &mut KeptFiles) {
+        match self {
+            IoFiles::V2(file) => file.close(kept),
+            IoFiles::V1 { serviced, bytes } => {
+                serviced.close(kept);
+                bytes.close(kept);
+            }
+            IoFiles::None => {}
+        }
+    }
+}
+
+impl Disk {
+    fn read_io(&mut self, world: &mut World) {
+        let mut unknown = false;
+        let living: Vec<(InstanceId, IdentityId)> = world
+            .containers
+            .living()
+            .filter_map(|(id, instance, _)| Some((id, instance.identity?)))
+            .collect();
+        for (id, identity) in living {
+            let Some(path) = world.containers.instance(id).map(|instance| &instance.path) else {
+                continue;
+            };
+            let instance = self.instances.entry(id).or_insert_with(|| Instance {
+                files: IoFiles::new(&world.hierarchies, path),
+                mounts: Vec::new(),
+                failures: 0,
+                probed: false,
+            });
+            instance
+                .files
+                .read(&mut world.kept_files, &mut self.buffer, &mut self.devices);
+            for io in self.devices.iter().take(limits::DEVICES_PER_CONTAINER) {
+                let number = device_number(io.major, io.minor);
+                unknown |= !self.disk_names.contains_key(&number);
+                let values =
+                    [io.reads, io.writes, io.read_bytes, io.written_bytes].map(|value| value.unwrap_or(0));
+                self.io.observe(id, identity, number, values);
+            }
+        }
+        if unknown {
+            self.read_disk_names(world);
+        }
+    }
+
+    /// Names the whole disks; anything else that has I/O (loop, ram) gets an empty name and is not exported.
+    fn read_disk_names(&mut self, world: &World) {
+        let table =
+            read_bounded(&world.host.proc("diskstats"), limits::KERNEL_FILE_BYTES).unwrap_or_default();
+        let disks = diskstats::parse(&table);
+        for (_, number, _) in self.io.totals() {
+            let disk = disks.by_number((number >> 32) as u32, number as u32);
+            let name = disk
+                .map(|disk| disk.name)
+                .filter(|name| diskstats::whole_device(name))
+                .unwrap_or("");
+            self.disk_names.insert(number, name.into());
+        }
+    }
+
+    /// Chooses the mount that I/O of an identity stands on, for devices that have none yet, once its mounts are known.
+    fn choose_places(&mut self, world: &World) {
+        let is_named = |number: &u64| self.disk_names.get(number).is_some_and(|name| !name.is_empty());
+        let is_new = |(identity, number, _): (IdentityId, u64, &_)| {
+            is_named(&number) && !self.places.contains_key(&(identity, number))
+        };
+        if !self.io.totals().any(is_new) {
+            return;
+        }
+        let mut mounts: HashMap<IdentityId, (bool, Vec<&Mount>)> = HashMap::new();
+        for (id, instance, _) in world.containers.living() {
+            let (Some(identity), Some(known)) = (instance.identity, self.instances.get(&id)) else {
+                continue;
+            };
+            let entry = mounts.entry(identity).or_insert((true, Vec::new()));
+            entry.0 &= known.probed || known.failures >= PROBES;
+            entry.1.extend(&known.mounts);
+        }
+        for (identity, number, _) in self.io.totals() {
+            let Some(device) = self.disk_names.get(&number).filter(|name| !name.is_empty()) else {
+                continue;
+            };
+            let Some((true, mounts)) = mounts.get(&identity) else {
+                continue;
+            };
+            self.places.entry((identity, number)).or_insert_with(|| {
+                let mount = mounts
+                    .iter()
+                    .filter(|mount| *mount.device == **device)
+                    .min_by_key(|mount| (mount.mount_point.len(), &mount.mount_point));
+                SeriesLabels {
+                    mount_point: mount.map_or_else(String::new, |mount| mount.mount_point.clone()),
+                    device: device.to_string(),
+                    volume: mount.map_or_else(String::new, |mount| mount.volume.clone()),
+                }
+            });
+        }
+    }
+
+    /// Starts a child for the containers that are due.
+    fn start_probe(&mut self, world: &World) -> Result<()> {
+        let since = |at: Option<MonotonicNs>| at.map_or(u64::MAX, |at| world.now_ns.saturating_sub(at));
+        if self.probe.is_some() || since(self.started_ns) < PROBE_PAUSE_NS {
+            return Ok(());
+        }
+        let all = since(self.started_for_all_ns) >= limits::FILESYSTEMS_INTERVAL.as_nanos() as u64;
+        let mut due: Vec<(u32, InstanceId)> = self
+            .instances
+            .iter()
+            .filter(|(_, instance)| all || (!instance.probed && instance.failures < PROBES))
+            .map(|(&id, instance)| (instance.failures, id))
+            .collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        // Those that a probe hung on or found empty come last, so that they keep nobody else waiting.
+        due.sort_unstable();
+        let mut jobs = Vec::new();
+        let mut owners = HashMap::new();
+        for (number, &(_, id)) in due.iter().enumerate() {
+            let Some(path) = world
+                .containers
+                .instance(id)
+                .map(|instance| instance.path.trim_start_matches('/'))
+            else {
+                continue;
+            };
+            let number = number as u32;
+            let cgroups = world
+                .hierarchies
+                .searched()
+                .map(|(_, mount)| mount.join(path))
+                .collect();
+            jobs.push(Job { number, cgroups });
+            owners.insert(number, id);
+        }
+        let host = world.host.clone();
+        let worker =
+            Worker::spawn(|pipe| mounts::probe(&host, &jobs, pipe)).context("child for file systems")?;
+        let deadline_ns = world.now_ns + limits::FILESYSTEMS_TIME.as_nanos() as u64;
+        self.probe = Some(Probe {
+            worker,
+            jobs: owners,
+            data: Vec::new(),
+            deadline_ns,
+        });
+        self.started_ns = Some(world.now_ns);
+        if all {
+            self.started_for_all_ns = self.started_ns;
+        }
+        Ok(())
+    }
+
+    /// Takes over what a child found, be it finished or abandoned.
+    fn end_probe(&mut self, probe: Probe, world: &World) {
+        let mut found: HashMap<u32, Vec<Mount>> = HashMap::new();
+        let mut done: Vec<u32> = Vec::new();
+        for (number, mount) in mounts::parse(&probe.data) {
+            match mount {
+                Some(mount) => found.entry(number).or_default().push(mount),
+                None => done.push(number),
+            }
+        }
+        for (number, id) in &probe.jobs {
+            let Some(instance) = self.instances.get_mut(id) else {
+                continue;
+            };
+            if done.contains(number) {
+                instance.probed = true;
+                instance.failures = 0;
+                instance.mounts = found.remove(number).unwrap_or_default();
+            } else {
+                instance.failures = instance.failures.saturating_add(1);
+            }
+        }
+        self.choose_places(world);
+    }
+
+    /// Mounts of the host's own namespace matter to a container only where it does I/O.
+    fn is_relevant(&self, identity: IdentityId, mount: &Mount) -> bool {
+        !mount.of_host
+            || self
+                .places
+                .iter()
+                .any(|((known, _), place)| *known == identity && place.device == mount.device)
+    }
+}
+
+impl Collector for Disk {
+    fn fds(&self, wait: &mut dyn FnMut(RawFd)) {
+        if let Some(probe) = &self.probe {
+            wait(probe.worker.as_raw_fd());
+        }
+    }
+
+    fn ready(&mut self, world: &mut World, _fd: RawFd) -> Result<()> {
+        let Some(mut probe) = self.probe.take() else {
+            return Ok(());
+        };
+        let over = probe.worker.read(&mut probe.data) || probe.data.len() > limits::KERNEL_FILE_BYTES;
+        if over {
+            self.end_probe(probe, world);
+        } else {
+            self.probe = Some(probe);
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, world: &mut World, event: &Event) {
+        self.io.event(event);
+        match *event {
+            Event::InstanceEnded(id) => {
+                if let Some(mut instance) = self.instances.remove(&id) {
+                    instance.files.close(&mut world.kept_files);
+                }
+            }
+            Event::IdentityEnded(identity) => self.places.retain(|(known, _), _| *known != identity),
+            Event::InstanceStarted(_) | Event::InstanceRenamed(_) => {}
+        }
+    }
+
+    fn refresh(&mut self, world: &mut World) -> Result<()> {
+        self.read_io(world);
+        if let Some(probe) = self.probe.take_if(|probe| probe.deadline_ns <= world.now_ns) {
+            warning!("measuring file systems hung; the containers it hung on are asked last from now on");
+            self.abandoned += 1;
+            self.end_probe(probe, world);
+        }
+        self.choose_places(world);
+        self.start_probe(world)
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        self.probe.as_ref().map(|probe| probe.deadline_ns)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.probe.is_some()
+    }
+
+    fn collect(&self, world: &World, out: &mut Registry) {
+        for (id, instance, named) in world.containers.living() {
+            let (Some(identity), Some(known)) = (instance.identity, self.instances.get(&id)) else {
+                continue;
+            };
+            for mount in known
+                .mounts
+                .iter()
+                .filter(|mount| self.is_relevant(identity, mount))
+            {
+                let Some(usage) = mount.usage else { continue };
+                let labels = [mount.mount_point.as_str(), &mount.device, &mount.volume];
+                out.container(&named.labels, &SIZE, &labels, usage.size_bytes as f64);
+                out.container(&named.labels, &USED, &labels, usage.used_bytes as f64);
+                out.container(&named.labels, &RESERVED, &labels, usage.reserved_bytes as f64);
+            }
+        }
+        for (identity, number, totals) in self.io.totals() {
+            let (Some(named), Some(place)) = (
+                world.containers.identity(identity),
+                self.places.get(&(identity, number)),
+            ) else {
+                continue;
+            };
+            let labels = [place.mount_point.as_str(), &place.device, &place.volume];
+            for (desc, total) in [&READS, &WRITES, &READ_BYTES, &WRITTEN_BYTES].iter().zip(totals) {
+                out.container(&named.labels, desc, &labels, *total as f64);
+            }
+        }
+        out.add(&ABANDONED, &[], self.abandoned as f64);
+    }
 }

@@ -8,6 +8,7 @@ pub mod classify;
 pub mod hierarchies;
 pub mod identity;
 pub mod ledger;
+pub mod mounts;
 pub mod runtimes;
 pub mod walk;
 pub mod watch;
