@@ -158,9 +158,12 @@ impl IoFiles {
         let path = path.trim_start_matches('/');
         let file = |directory: PathBuf, name: &str| KernelFile::one_piece(directory.join(name));
         if let Some(directory) = hierarchies.blkio().map(|mount| mount.join(path)) {
+            // The recursive files (Linux 5.3+) include cgroups that the container has made itself.
+            let recursive = directory.join("blkio.throttle.io_serviced_recursive").exists();
+            let suffix = if recursive { "_recursive" } else { "" };
             return IoFiles::V1 {
-                serviced: file(directory.clone(), "blkio.throttle.io_serviced"),
-                bytes: file(directory, "blkio.throttle.io_service_bytes"),
+                serviced: file(directory.clone(), &format!("blkio.throttle.io_serviced{suffix}")),
+                bytes: file(directory, &format!("blkio.throttle.io_service_bytes{suffix}")),
             };
         }
         match hierarchies.directory(Place::V2).map(|mount| mount.join(path)) {

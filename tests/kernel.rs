@@ -1,0 +1,629 @@
+//! The agent against this kernel: real cgroups, real connections, exact counts. Needs root and a cgroup mount.
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use support::{Agent, Metrics, until};
+
+/// Below the ephemeral range, which the agent leaves out by default.
+const OPEN_PORT: u16 = 18080;
+/// Nobody listens here.
+const CLOSED_PORT: u16 = 18081;
+
+const SUCCESSES: &str = "container_net_tcp_successful_connects_total";
+const FAILURES: &str = "container_net_tcp_failed_connects_total";
+const ACTIVE: &str = "container_net_tcp_active_connections";
+
+/// The fixed ports and the cgroup mount are shared: one test at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    // SAFETY: geteuid cannot fail.
+    assert_eq!(
+        unsafe { libc::geteuid() },
+        0,
+        "these tests make cgroups: run them as root (make test does)"
+    );
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Accepts on a port and closes, until dropped.
+struct Server {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    port: u16,
+}
+
+impl Server {
+    /// `hold` keeps accepted connections open.
+    fn start(port: u16, hold: bool) -> Server {
+        let listener = TcpListener::bind(("0.0.0.0", port)).expect("the port is free");
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut held = Vec::new();
+            for stream in listener.incoming().flatten() {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                if hold {
+                    held.push(stream);
+                }
+            }
+        });
+        Server {
+            stop,
+            thread: Some(thread),
+            port,
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+/// Directories of one cgroup path in some of the hierarchies; removed when dropped.
+struct Cgroup {
+    path: String,
+    directories: Vec<PathBuf>,
+}
+
+/// The hierarchies this host has, by the name of their directory; `unified` is v2 (also where it is the only one).
+fn hierarchies() -> Vec<(String, PathBuf)> {
+    let root = Path::new("/sys/fs/cgroup");
+    if root.join("cgroup.controllers").exists() {
+        return vec![("unified".to_owned(), root.to_owned())];
+    }
+    let mut found: Vec<(String, PathBuf)> = fs::read_dir(root)
+        .expect("cgroups are mounted")
+        .flatten()
+        .filter(|entry| entry.path().join("cgroup.procs").exists() && !entry.path().is_symlink())
+        // A new cpuset takes no task before it is given processors.
+        .filter(|entry| entry.file_name() != "cpuset")
+        .map(|entry| (entry.file_name().into_string().unwrap(), entry.path()))
+        .collect();
+    found.sort();
+    assert!(!found.is_empty());
+    found
+}
+
+impl Cgroup {
+    /// Makes `path` in the hierarchies whose name is in `wanted`, or in all.
+    fn make(path: &str, wanted: Option<&[&str]>) -> Cgroup {
+        let directories: Vec<PathBuf> = hierarchies()
+            .into_iter()
+            .filter(|(name, _)| wanted.is_none_or(|wanted| wanted.contains(&name.as_str())))
+            .map(|(_, directory)| directory.join(path.trim_start_matches('/')))
+            .collect();
+        for directory in &directories {
+            fs::create_dir_all(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+        }
+        Cgroup {
+            path: path.to_owned(),
+            directories,
+        }
+    }
+
+    /// A docker container of this machine that no test made before, as no runtime knows it.
+    fn docker(wanted: Option<&[&str]>) -> Cgroup {
+        Cgroup::make(&format!("/docker/{}", container_id()), wanted)
+    }
+
+    /// What the agent calls it: without metadata the first twelve digits.
+    fn container_id(&self) -> String {
+        let id = self.path.rsplit('/').next().unwrap();
+        format!("/docker/{}", &id[..12])
+    }
+
+    /// Starts bash in the cgroup.
+    fn bash(&self, script: &str) -> Child {
+        let mut all = String::new();
+        for directory in &self.directories {
+            all.push_str(&format!(
+                "echo $$ > {}/cgroup.procs || exit 9\n",
+                directory.display()
+            ));
+        }
+        all.push_str(script);
+        Command::new("bash")
+            .args(["-c", &all])
+            .stderr(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("bash")
+    }
+
+    /// Runs bash in the cgroup to its end.
+    fn run(&self, script: &str) {
+        let status = self.bash(script).wait().unwrap();
+        assert_ne!(status.code(), Some(9), "could not enter {}", self.path);
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        for directory in &self.directories {
+            for _ in 0..200 {
+                if !directory.exists() || fs::remove_dir(directory).is_ok() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        // Parents are ours only if they are empty now; the mount itself never is.
+        for directory in &self.directories {
+            for parent in directory.ancestors().skip(1) {
+                if fs::remove_dir(parent).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// 64 hexadecimal digits, different each time.
+fn container_id() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!(
+        "{:06x}{number:06x}{}",
+        std::process::id() & 0xff_ffff,
+        "5eed".repeat(13)
+    )
+}
+
+/// `count` connects, each by a process of its own that lives milliseconds.
+fn connects(address: &str, port: u16, count: usize) -> String {
+    format!("for ((i = 0; i < {count}; i++)); do (exec 3<>/dev/tcp/{address}/{port}); done\n")
+}
+
+/// The sum of a family over the series of a container.
+fn of_container(metrics: &Metrics, family: &str, container: &str) -> f64 {
+    metrics
+        .series(family)
+        .into_iter()
+        .filter(|series| series.label("container_id") == container)
+        .map(|series| series.value)
+        .sum()
+}
+
+fn destination(metrics: &Metrics, family: &str, container: &str, destination: &str) -> Option<f64> {
+    metrics.value(
+        family,
+        &[("container_id", container), ("destination", destination)],
+    )
+}
+
+#[test]
+fn connects_of_processes_that_live_milliseconds_are_exact() {
+    let _turn = turn();
+    let _server = Server::start(OPEN_PORT, false);
+    let agent = Agent::start(&[]);
+    let names: Vec<String> = hierarchies().into_iter().map(|(name, _)| name).collect();
+    // In every hierarchy, and in one hierarchy only, as hybrid hosts have it.
+    let mut layouts: Vec<Option<Vec<&str>>> = vec![None];
+    for only in ["unified", "memory", "cpu", "pids"] {
+        if names.iter().any(|name| name == only) {
+            layouts.push(Some(vec![only]));
+        }
+    }
+    assert!(layouts.len() > 1);
+    for layout in layouts {
+        let cgroup = Cgroup::docker(layout.as_deref());
+        cgroup.run(&(connects("127.0.0.1", OPEN_PORT, 100) + &connects("127.0.0.1", CLOSED_PORT, 37)));
+        let metrics = agent.scrape();
+        let container = cgroup.container_id();
+        let open = format!("127.0.0.1:{OPEN_PORT}");
+        let closed = format!("127.0.0.1:{CLOSED_PORT}");
+        assert_eq!(
+            destination(&metrics, SUCCESSES, &container, &open),
+            Some(100.0),
+            "{layout:?}"
+        );
+        assert_eq!(
+            destination(&metrics, FAILURES, &container, &open),
+            Some(0.0),
+            "{layout:?}"
+        );
+        assert_eq!(
+            destination(&metrics, FAILURES, &container, &closed),
+            Some(37.0),
+            "{layout:?}"
+        );
+        assert_eq!(
+            destination(&metrics, SUCCESSES, &container, &closed),
+            Some(0.0),
+            "{layout:?}"
+        );
+        assert_eq!(of_container(&metrics, ACTIVE, &container), 0.0, "{layout:?}");
+        // And again, without a pause.
+        cgroup.run(&connects("127.0.0.1", OPEN_PORT, 3));
+        assert_eq!(
+            destination(&agent.scrape(), SUCCESSES, &container, &open),
+            Some(103.0),
+            "{layout:?}"
+        );
+    }
+}
+
+#[test]
+fn a_cgroup_that_is_gone_before_anybody_looks_is_counted() {
+    let _turn = turn();
+    let _server = Server::start(OPEN_PORT, false);
+    let agent = Agent::start(&[]);
+    let mut containers = Vec::new();
+    for _ in 0..20 {
+        let cgroup = Cgroup::docker(None);
+        cgroup.run(&connects("127.0.0.1", OPEN_PORT, 5));
+        containers.push(cgroup.container_id());
+    }
+    let metrics = agent.scrape();
+    for container in containers {
+        assert_eq!(of_container(&metrics, SUCCESSES, &container), 5.0, "{container}");
+        assert_eq!(
+            of_container(&metrics, "container_resources_memory_rss_bytes", &container),
+            0.0,
+            "gauges end at once"
+        );
+    }
+}
+
+#[test]
+fn many_writers_on_one_key_lose_nothing() {
+    let _turn = turn();
+    let _server = Server::start(OPEN_PORT, false);
+    let agent = Agent::start(&[]);
+    let writers = 2 * std::thread::available_parallelism().unwrap().get();
+    // A new container each round, because creation of the key is the moment two processors meet.
+    for round in 0..10 {
+        let cgroup = Cgroup::docker(None);
+        let children: Vec<Child> = (0..writers)
+            .map(|_| cgroup.bash(&connects("127.0.0.1", OPEN_PORT, 50)))
+            .collect();
+        for mut child in children {
+            child.wait().unwrap();
+        }
+        let metrics = agent.scrape();
+        assert_eq!(
+            of_container(&metrics, SUCCESSES, &cgroup.container_id()),
+            (writers * 50) as f64,
+            "round {round}"
+        );
+    }
+}
+
+#[test]
+fn beyond_its_caps_the_table_keeps_the_sum() {
+    let _turn = turn();
+    let _server = Server::start(OPEN_PORT, false);
+    for flags in [
+        ["--tcp-destinations=16", "--tcp-destinations-per-container=128"],
+        ["--tcp-destinations=8192", "--tcp-destinations-per-container=7"],
+    ] {
+        let agent = Agent::start(&flags);
+        let cgroups = [Cgroup::docker(None), Cgroup::docker(None)];
+        let before = agent.scrape().sum(SUCCESSES, &[]);
+        let mut made = 0;
+        for cgroup in &cgroups {
+            let script: String = (1..=40)
+                .map(|host| connects(&format!("127.0.0.{host}"), OPEN_PORT, 1 + host % 3))
+                .collect();
+            made += (1..=40).map(|host| 1 + host % 3).sum::<usize>();
+            cgroup.run(&script);
+        }
+        let metrics = agent.scrape();
+        assert_eq!(metrics.sum(SUCCESSES, &[]) - before, made as f64, "{flags:?}");
+        for cgroup in &cgroups {
+            let other = destination(&metrics, SUCCESSES, &cgroup.container_id(), "~other");
+            assert!(other.is_some_and(|count| count > 0.0), "{flags:?}");
+        }
+        let overflow = metrics
+            .value("nodeprobe_tcp_overflow_connects_total", &[])
+            .unwrap();
+        let other: f64 = cgroups
+            .iter()
+            .filter_map(|cgroup| destination(&metrics, SUCCESSES, &cgroup.container_id(), "~other"))
+            .sum();
+        assert_eq!(overflow, other, "{flags:?}");
+    }
+}
+
+#[test]
+fn active_connections_follow_the_sockets() {
+    let _turn = turn();
+    let _server = Server::start(OPEN_PORT, true);
+    let agent = Agent::start(&[]);
+    let cgroup = Cgroup::docker(None);
+    let container = cgroup.container_id();
+    let mut child = cgroup.bash(&format!(
+        "for n in 3 4 5 6 7; do eval \"exec $n<>/dev/tcp/127.0.0.1/{OPEN_PORT}\"; done; echo open; sleep 1000 & wait"
+    ));
+    let mut line = [0; 5];
+    std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut line).unwrap();
+    assert_eq!(of_container(&agent.scrape(), ACTIVE, &container), 5.0);
+    // Killed without closing anything; `sleep` holds copies of the sockets until it ends too.
+    for directory in &cgroup.directories {
+        for pid in fs::read_to_string(directory.join("cgroup.procs"))
+            .unwrap()
+            .lines()
+        {
+            // SAFETY: signals a process this test started.
+            unsafe { libc::kill(pid.parse().unwrap(), libc::SIGKILL) };
+        }
+    }
+    child.wait().unwrap();
+    let metrics = until("no active connection", Duration::from_secs(10), || {
+        let metrics = agent.scrape();
+        (of_container(&metrics, ACTIVE, &container) == 0.0).then_some(metrics)
+    });
+    assert_eq!(of_container(&metrics, SUCCESSES, &container), 5.0);
+}
+
+/// `major:minor` of the whole disk that `directory` is on.
+fn disk_of(directory: &Path) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let device = fs::metadata(directory).unwrap().dev();
+    let number = format!("{}:{}", libc::major(device), libc::minor(device));
+    let node = fs::canonicalize(format!("/sys/dev/block/{number}")).expect("the directory is on a disk");
+    let whole = if node.join("partition").exists() {
+        node.parent().unwrap().to_owned()
+    } else {
+        node
+    };
+    fs::read_to_string(whole.join("dev")).unwrap().trim().to_owned()
+}
+
+#[test]
+fn cpu_memory_and_disk_are_the_kernels() {
+    let _turn = turn();
+    let agent = Agent::start(&[]);
+    let cgroup = Cgroup::docker(None);
+    let container = cgroup.container_id();
+    let root_disk = disk_of(&std::env::temp_dir());
+    for directory in &cgroup.directories {
+        // Since Linux 6.10 a v1 cgroup counts its I/O only once it has a limit; this one is never reached.
+        let limit = directory.join("blkio.throttle.write_bps_device");
+        if limit.exists() {
+            fs::write(limit, format!("{root_disk} 107374182400")).unwrap();
+        }
+    }
+    let file = std::env::temp_dir().join(format!("nodeprobe-disk-{}", std::process::id()));
+    let mut child = cgroup.bash(&format!(
+        "for ((i = 0; i < 200000; i++)); do :; done; dd if=/dev/zero of={} bs=1M count=8 oflag=direct; echo done; exec sleep 1000",
+        file.display()
+    ));
+    let mut line = [0; 5];
+    std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut line).unwrap();
+    // The first scrape finds the container; the child that looks at its mounts reports within moments.
+    let written = |metrics: &Metrics| {
+        of_container(
+            metrics,
+            "container_resources_disk_written_bytes_total",
+            &container,
+        )
+    };
+    let metrics = until("disk metrics", Duration::from_secs(20), || {
+        let metrics = agent.scrape();
+        (written(&metrics) > 0.0).then_some(metrics)
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::remove_file(&file).unwrap();
+    assert!(written(&metrics) >= 8.0 * 1048576.0, "{}", written(&metrics));
+    let on_mount = metrics
+        .series("container_resources_disk_writes_total")
+        .into_iter()
+        .find(|series| series.label("container_id") == container && series.value > 0.0)
+        .unwrap();
+    assert!(!on_mount.label("device").is_empty());
+    let cpu = of_container(
+        &metrics,
+        "container_resources_cpu_usage_seconds_total",
+        &container,
+    );
+    assert!(cpu > 0.1, "a loop of 200,000 rounds took {cpu} s");
+    let memory = of_container(&metrics, "container_resources_memory_rss_bytes", &container);
+    assert!(memory > 10_000.0, "{memory}");
+    if !on_mount.label("mount_point").is_empty() {
+        let size = of_container(&metrics, "container_resources_disk_size_bytes", &container);
+        let used = of_container(&metrics, "container_resources_disk_used_bytes", &container);
+        assert!(size > used && used > 0.0, "{size} {used}");
+    }
+}
+
+#[test]
+fn without_capabilities_everything_else_works() {
+    let _turn = turn();
+    let directory = std::env::temp_dir().join(format!("nodeprobe-nocaps-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    let script = directory.join("nodeprobe");
+    let binary = env!("CARGO_BIN_EXE_nodeprobe");
+    let caps = "-bpf,-perfmon,-sys_admin";
+    fs::write(
+        &script,
+        format!("#!/bin/sh\nexec setpriv --bounding-set={caps} --inh-caps={caps} {binary} \"$@\"\n"),
+    )
+    .unwrap();
+    Command::new("chmod").arg("755").arg(&script).status().unwrap();
+    let agent = Agent::start_binary(&script, &[]);
+    let metrics = agent.scrape();
+    let info = |reason| {
+        metrics.value(
+            "nodeprobe_collector_info",
+            &[("collector", "tcp"), ("reason", reason)],
+        )
+    };
+    assert_eq!(info("no_permission"), Some(1.0), "{:?}", agent.stderr());
+    assert_eq!(
+        metrics.value("nodeprobe_collector_up", &[("collector", "tcp")]),
+        Some(0.0)
+    );
+    assert!(metrics.series("nodeprobe_cgroup_watch_info")[0].label("door") == "inotify");
+    // New containers, and those nested in a directory that is new itself, are found through inotify.
+    let cgroup = Cgroup::docker(None);
+    let nested = Cgroup::make(&format!("/np-test/docker/{}", container_id()), None);
+    let _ = &nested;
+    let found = |container: &str| {
+        until("the container", Duration::from_secs(10), || {
+            let metrics = agent.scrape();
+            let series = metrics.series("container_resources_cpu_usage_seconds_total");
+            series
+                .iter()
+                .any(|series| series.label("container_id") == container)
+                .then_some(())
+        });
+    };
+    found(&cgroup.container_id());
+    let gone = cgroup.container_id();
+    drop(cgroup);
+    until("the end of its gauges", Duration::from_secs(10), || {
+        let metrics = agent.scrape();
+        let series = metrics.series("container_resources_memory_rss_bytes");
+        series
+            .iter()
+            .all(|series| series.label("container_id") != gone)
+            .then_some(())
+    });
+    drop(agent);
+    fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn on_means_must() {
+    let _turn = turn();
+    let output = support::run(
+        &[
+            "--collector.tcp=on",
+            "--root=/nonexistent",
+            "--listen=127.0.0.1:0",
+        ],
+        Duration::from_secs(10),
+    );
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("--collector.tcp=on"), "{stderr}");
+    let agent = Agent::start(&["--collector.tcp=off"]);
+    let metrics = agent.scrape();
+    let off = [("collector", "tcp"), ("reason", "disabled")];
+    assert_eq!(metrics.value("nodeprobe_collector_info", &off), Some(1.0));
+}
+
+/// A root that is this host, but with a docker data directory of the test's own, so that containers have names.
+struct NamedHost {
+    root: PathBuf,
+    script: PathBuf,
+}
+
+impl NamedHost {
+    fn new() -> NamedHost {
+        let root = std::env::temp_dir().join(format!("nodeprobe-root-{}", std::process::id()));
+        for directory in ["proc", "sys", "var/lib/docker/containers", "etc"] {
+            fs::create_dir_all(root.join(directory)).unwrap();
+        }
+        let script = root.join("nodeprobe");
+        let (binary, path) = (env!("CARGO_BIN_EXE_nodeprobe"), root.display());
+        let text = format!(
+            "#!/bin/sh\nexec unshare -m sh -c 'mount --rbind /proc {path}/proc && mount --rbind /sys {path}/sys && exec {binary} \
+             --root={path} \"$@\"' sh \"$@\"\n"
+        );
+        fs::write(&script, text).unwrap();
+        Command::new("chmod").arg("755").arg(&script).status().unwrap();
+        NamedHost { root, script }
+    }
+
+    /// Writes what docker would have written about the container.
+    fn name(&self, id: &str, name: &str) {
+        let directory = self.root.join("var/lib/docker/containers").join(id);
+        fs::create_dir_all(&directory).unwrap();
+        let text = format!(
+            "{{\"ID\":\"{id}\",\"Name\":\"/{name}\",\"Config\":{{\"Image\":\"test:{name}\",\"Labels\":{{}}}}}}"
+        );
+        fs::File::create(directory.join("config.v2.json"))
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
+    }
+}
+
+impl Drop for NamedHost {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+/// Random creation, work, overlap, replacement and removal of containers: no exported counter ever falls, and when all is
+/// over every connect is counted under its name.
+#[test]
+fn no_counter_ever_falls() {
+    let _turn = turn();
+    let _server = Server::start(OPEN_PORT, false);
+    let host = NamedHost::new();
+    let agent = Agent::start_binary(&host.script, &["--linger=120s"]);
+    let names = ["alpha", "beta", "gamma"];
+    let mut made = [0usize; 3];
+    let mut alive: Vec<(usize, Cgroup)> = Vec::new();
+    let mut last: std::collections::HashMap<String, f64> = std::collections::HashMap::new();
+    let mut state = 0x5eed_u64;
+    let mut next = |bound: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % bound
+    };
+    for step in 0..150 {
+        match next(6) {
+            0 | 1 if alive.len() < 6 => {
+                let which = next(names.len());
+                let id = container_id();
+                host.name(&id, names[which]);
+                alive.push((which, Cgroup::make(&format!("/docker/{id}"), None)));
+            }
+            2 if !alive.is_empty() => drop(alive.swap_remove(next(alive.len()))),
+            _ if !alive.is_empty() => {
+                let (which, cgroup) = &alive[next(alive.len())];
+                let count = 1 + next(5);
+                cgroup.run(&connects("127.0.0.1", OPEN_PORT, count));
+                made[*which] += count;
+            }
+            _ => {}
+        }
+        let metrics = agent.scrape();
+        let mut now = std::collections::HashMap::new();
+        for family in [SUCCESSES, FAILURES, "container_resources_cpu_usage_seconds_total"] {
+            for series in metrics.series(family) {
+                let key = format!(
+                    "{family} {} {}",
+                    series.label("container_id"),
+                    series.label("destination")
+                );
+                now.insert(key, series.value);
+            }
+        }
+        for (key, before) in &last {
+            let after = now.get(key);
+            assert!(
+                after.is_some_and(|after| after >= before),
+                "step {step}: {key} was {before}, is {after:?}"
+            );
+        }
+        last = now;
+    }
+    for (which, name) in names.iter().enumerate() {
+        let counted = of_container(&agent.scrape(), SUCCESSES, &format!("/docker/{name}"));
+        assert_eq!(counted, made[which] as f64, "{name}");
+    }
+    assert!(made.iter().sum::<usize>() > 50);
+}
