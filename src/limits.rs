@@ -54,7 +54,7 @@ pub const CGROUP_WATCHES: usize = 16_384;
 /// Records taken from the kernel's cgroup ring in one turn.
 pub const CGROUP_EVENTS_PER_TURN: usize = 4_096;
 
-/// Tries to read the metadata of a container before its provisional name stays for good, one each refresh.
+/// Reads of a container's metadata, ever further apart, before its provisional name stays for good: a quarter of an hour.
 pub const METADATA_TRIES: u32 = 40;
 
 /// How often limits (`cpu.max`, `memory.max`) are read again; they change when an operator changes them.

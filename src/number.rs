@@ -71,7 +71,7 @@ fn general(out: &mut Vec<u8>, magnitude: f64) {
 
 /// Writes `digits` x 10^`exponent`.
 fn layout(out: &mut Vec<u8>, mut digits: u64, mut exponent: i32) {
-    while digits % 10 == 0 && digits != 0 {
+    while digits.is_multiple_of(10) && digits != 0 {
         digits /= 10;
         exponent += 1;
     }

@@ -27,9 +27,9 @@ static TURN: Mutex<()> = Mutex::new(());
 
 fn turn() -> MutexGuard<'static, ()> {
     // SAFETY: geteuid cannot fail.
+    let user = unsafe { libc::geteuid() };
     assert_eq!(
-        unsafe { libc::geteuid() },
-        0,
+        user, 0,
         "these tests make cgroups: run them as root (make test does)"
     );
     TURN.lock().unwrap_or_else(PoisonError::into_inner)

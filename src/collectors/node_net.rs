@@ -204,10 +204,11 @@ impl NodeNet {
             let Some(address) = address::parse(message) else {
                 return;
             };
+            if address.is_link_local() || address.is_multicast() {
+                return;
+            }
             if let Some(interface) = found.get_mut(&address.link_index) {
-                if !address.is_link_local() && !address.is_multicast() {
-                    interface.addresses.push(address.address.to_string());
-                }
+                interface.addresses.push(address.address.to_string());
             }
         })
         .context("RTM_GETADDR")?;

@@ -300,10 +300,10 @@ impl Collector for Resources {
     fn event(&mut self, world: &mut World, event: &Event) {
         self.cpu.event(event);
         self.pressure.event(event);
-        if let Event::InstanceEnded(id) = event {
-            if let Some(mut files) = self.instances.remove(id) {
-                files.close(&mut world.kept_files);
-            }
+        if let Event::InstanceEnded(id) = event
+            && let Some(mut files) = self.instances.remove(id)
+        {
+            files.close(&mut world.kept_files);
         }
     }
 

@@ -3,7 +3,7 @@
 //! The kernel counts per cgroup, and a restarted container is a new cgroup. What is exported for an identity is the sum of all
 //! growth seen in any of its instances: when one is replaced, its last value stays in the sum and the new one's is added.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::{IdentityId, InstanceId};
 use crate::event::Event;
@@ -11,14 +11,14 @@ use crate::event::Event;
 /// `N` counters for each part (`u64`, such as a device; 0 where there is only one) of each container.
 #[derive(Debug)]
 pub struct Ledger<const N: usize> {
-    last: HashMap<(InstanceId, u64), [u64; N]>,
+    last: BTreeMap<(InstanceId, u64), [u64; N]>,
     totals: BTreeMap<(IdentityId, u64), [u64; N]>,
 }
 
 impl<const N: usize> Default for Ledger<N> {
     fn default() -> Self {
         Ledger {
-            last: HashMap::new(),
+            last: BTreeMap::new(),
             totals: BTreeMap::new(),
         }
     }
@@ -40,8 +40,8 @@ impl<const N: usize> Ledger<N> {
     /// Forgets instances and identities that ended. Growth of a renamed instance goes to its new name from now on.
     pub fn event(&mut self, event: &Event) {
         match *event {
-            Event::InstanceEnded(instance) => self.last.retain(|(known, _), _| *known != instance),
-            Event::IdentityEnded(identity) => self.totals.retain(|(known, _), _| *known != identity),
+            Event::InstanceEnded(instance) => remove_parts(&mut self.last, instance),
+            Event::IdentityEnded(identity) => remove_parts(&mut self.totals, identity),
             Event::InstanceStarted(_) | Event::InstanceRenamed(_) => {}
         }
     }
@@ -51,6 +51,13 @@ impl<const N: usize> Ledger<N> {
         self.totals
             .iter()
             .map(|(&(identity, part), total)| (identity, part, total))
+    }
+}
+
+/// Removes all parts of one owner, without a look at the others: there may be thousands, and they may end together.
+fn remove_parts<K: Copy + Ord, V>(map: &mut BTreeMap<(K, u64), V>, owner: K) {
+    while let Some((&key, _)) = map.range((owner, 0)..=(owner, u64::MAX)).next() {
+        map.remove(&key);
     }
 }
 

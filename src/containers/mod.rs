@@ -37,6 +37,9 @@ pub struct IdentityId(u32);
 /// How long a removed cgroup can still be asked for: longer than any source lags behind.
 const RETENTION_NS: u64 = 60_000_000_000;
 
+/// The first pause between two reads of an instance's metadata.
+const METADATA_PAUSE_NS: u64 = 1_000_000_000;
+
 /// One life of a container's cgroup.
 #[derive(Debug)]
 pub struct Instance {
@@ -53,8 +56,9 @@ pub struct Instance {
     /// Which of those directories exist.
     alive: u8,
     ended_ns: Option<MonotonicNs>,
-    /// Reads of its metadata left before a provisional name stays.
+    /// Reads of its metadata left before a provisional name stays, and when the next one is due.
     tries_left: u32,
+    next_try_ns: MonotonicNs,
 }
 
 impl Instance {
@@ -221,6 +225,7 @@ impl Containers {
             alive: 0,
             ended_ns: None,
             tries_left: limits::METADATA_TRIES,
+            next_try_ns: 0,
         };
         self.instances.insert(id, instance);
         id
@@ -298,7 +303,7 @@ impl Containers {
         let waiting: Vec<InstanceId> = self
             .instances
             .iter()
-            .filter(|(_, instance)| instance.tries_left > 0)
+            .filter(|(_, instance)| instance.tries_left > 0 && instance.next_try_ns <= now_ns)
             .map(|(&id, _)| id)
             .collect();
         for id in waiting {
@@ -320,6 +325,9 @@ impl Containers {
                 .map_or("", |metadata| &metadata.image)
                 .to_owned();
             instance.tries_left -= 1;
+            // A second, then two, then three: quick while the runtime may be writing, cheap when it never will.
+            let tried = limits::METADATA_TRIES - instance.tries_left;
+            instance.next_try_ns = now_ns + u64::from(tried) * METADATA_PAUSE_NS;
             let (name, final_) = match identity::container_id(&class, metadata.as_ref(), clock::wall_s()) {
                 Identity::Named(name) => (Some(name), true),
                 Identity::Provisional(name) => (Some(name), false),

@@ -18,17 +18,14 @@ pub fn raise_open_files() -> u64 {
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
         return 0;
     }
-    let wanted = libc::rlimit {
-        rlim_cur: limit.rlim_max,
-        rlim_max: limit.rlim_max,
-    };
+    let before = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max;
     // SAFETY: as above.
-    if limit.rlim_cur < limit.rlim_max
-        && unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) } == 0
-    {
-        limit.rlim_cur = limit.rlim_max;
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0 {
+        limit.rlim_max
+    } else {
+        before
     }
-    limit.rlim_cur as u64
 }
 
 /// True for user id 0 in this process's user namespace.
@@ -108,6 +105,7 @@ pub struct FilesystemUse {
 ///
 /// # Errors
 /// Those of statvfs(3).
+#[allow(clippy::unnecessary_cast, reason = "these fields are 32 bits wide on armv7")]
 pub fn filesystem_use(path: &Path) -> io::Result<FilesystemUse> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut stat = MaybeUninit::<libc::statvfs>::zeroed();
