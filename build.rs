@@ -33,23 +33,16 @@ fn compile(source: &Path, headers: &Path, out: &Path) {
     };
     run(Command::new(tool("CLANG", "clang"))
         // v3 instructions need Linux 5.1; with them the objects are a quarter smaller and the verifier quicker.
-        .args([
-            "-g", "-O2", "-target", "bpf", "-mcpu=v3", "-Wall", "-Werror", "-c",
-        ])
+        .args(["-g", "-O2", "-target", "bpf", "-mcpu=v3", "-Wall", "-Werror", "-c"])
         .arg(format!("-D__TARGET_ARCH_{arch}"))
         .arg("-I")
         .arg(headers)
         .args(["-idirafter", &format!("/usr/include/{}", multiarch())])
-        .arg(format!(
-            "-ffile-prefix-map={}=.",
-            env::var("CARGO_MANIFEST_DIR").unwrap_or_default()
-        ))
+        .arg(format!("-ffile-prefix-map={}=.", env::var("CARGO_MANIFEST_DIR").unwrap_or_default()))
         .arg(source)
         .arg("-o")
         .arg(&object));
-    run(Command::new(tool("LLVM_STRIP", "llvm-strip"))
-        .arg("-g")
-        .arg(&object));
+    run(Command::new(tool("LLVM_STRIP", "llvm-strip")).arg("-g").arg(&object));
 }
 
 /// Where Debian keeps `asm/types.h`.
@@ -65,8 +58,7 @@ fn tool(variable: &str, default: &str) -> String {
 }
 
 fn run(command: &mut Command) {
-    let status = command
-        .status()
-        .unwrap_or_else(|error| panic!("{command:?}: {error} (make build installs it)"));
+    let status =
+        command.status().unwrap_or_else(|error| panic!("{command:?}: {error} (make build installs it)"));
     assert!(status.success(), "{command:?} failed");
 }

@@ -62,18 +62,9 @@ impl Agent {
             if let Some(collector) = &collector {
                 collector.maps(&mut |fd| world.bpf_map_bytes += map_bytes(&world.host, fd));
             }
-            slots.push(Slot {
-                spec,
-                collector,
-                polled: 0..0,
-            });
+            slots.push(Slot { spec, collector, polled: 0..0 });
         }
-        Ok(Agent {
-            world,
-            slots,
-            registry,
-            poll: PollSet::default(),
-        })
+        Ok(Agent { world, slots, registry, poll: PollSet::default() })
     }
 
     /// Serves until a signal says to stop.
@@ -106,9 +97,7 @@ impl Agent {
             while let Some(signal) = signals.next() {
                 stop |= signal != libc::SIGHUP;
             }
-            self.world
-                .turns
-                .observe(clock::monotonic_ns().saturating_sub(began_ns) as f64 / 1e9);
+            self.world.turns.observe(clock::monotonic_ns().saturating_sub(began_ns) as f64 / 1e9);
         }
         info!("stopping");
         Ok(())
@@ -171,10 +160,7 @@ impl Agent {
     /// When the next refresh is due.
     fn deadline_ns(&self) -> MonotonicNs {
         let slots = self.slots.iter().zip(&self.world.status);
-        slots
-            .filter_map(|(slot, status)| self.due_ns(slot, status))
-            .min()
-            .unwrap_or(MonotonicNs::MAX)
+        slots.filter_map(|(slot, status)| self.due_ns(slot, status)).min().unwrap_or(MonotonicNs::MAX)
     }
 
     fn due_ns(&self, slot: &Slot, status: &Status) -> Option<MonotonicNs> {
@@ -200,9 +186,8 @@ impl Agent {
             let status = &self.world.status[index];
             let patience_ns = status.took_ns * u64::from(limits::REFRESH_AGE_PER_COST);
             let patience_ns = patience_ns.min(limits::REFRESH_AGE.as_nanos() as u64);
-            let old = status
-                .refreshed_ns
-                .is_none_or(|at| clock::monotonic_ns().saturating_sub(at) >= patience_ns);
+            let old =
+                status.refreshed_ns.is_none_or(|at| clock::monotonic_ns().saturating_sub(at) >= patience_ns);
             if old && self.slots[index].spec.refresh != When::Never {
                 self.refresh(index);
             }
@@ -278,10 +263,7 @@ fn open_collector(spec: &'static Spec, world: &mut World) -> Result<(Option<Box<
         Err(error) => (error.reason(), error.to_string()),
     };
     if wanted == Enable::On {
-        return Err(Error::new(
-            reason,
-            format!("--collector.{}=on: {line}", spec.name),
-        ));
+        return Err(Error::new(reason, format!("--collector.{}=on: {line}", spec.name)));
     }
     match reason {
         Reason::NotLive => debug!("collector {} is absent: {line}", spec.name),

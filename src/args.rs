@@ -122,11 +122,7 @@ impl Default for Config {
 impl Config {
     /// What the flags say about collector `name`.
     pub fn collector(&self, name: &str) -> Option<Enable> {
-        self.collectors
-            .iter()
-            .rev()
-            .find(|(known, _)| *known == name)
-            .map(|&(_, enable)| enable)
+        self.collectors.iter().rev().find(|(known, _)| *known == name).map(|&(_, enable)| enable)
     }
 }
 
@@ -158,21 +154,11 @@ const fn set(
     help: &'static str,
     effect: fn(&mut Config, &str) -> Result<(), String>,
 ) -> Flag {
-    Flag {
-        name,
-        value: Some(value),
-        help,
-        effect: Effect::Set(effect),
-    }
+    Flag { name, value: Some(value), help, effect: Effect::Set(effect) }
 }
 
 const fn inert(name: &'static str, value: Option<&'static str>, help: &'static str) -> Flag {
-    Flag {
-        name,
-        value,
-        help,
-        effect: Effect::Inert,
-    }
+    Flag { name, value, help, effect: Effect::Inert }
 }
 
 /// Every flag but `--collector.NAME`, which follows from the collector table.
@@ -186,27 +172,17 @@ pub const FLAGS: &[Flag] = &[
             Ok(())
         },
     ),
-    set(
-        "web.listen-address",
-        "ADDRESS",
-        "The same as --listen, by ebpf_exporter's name",
-        |config, value| {
-            config.listen = value.to_owned();
-            Ok(())
-        },
-    ),
-    set(
-        "web.telemetry-path",
-        "PATH",
-        "Path metrics are served at (default /metrics)",
-        |config, value| {
-            if !value.starts_with('/') {
-                return Err("a path that starts with /".to_owned());
-            }
-            config.telemetry_path = value.to_owned();
-            Ok(())
-        },
-    ),
+    set("web.listen-address", "ADDRESS", "The same as --listen, by ebpf_exporter's name", |config, value| {
+        config.listen = value.to_owned();
+        Ok(())
+    }),
+    set("web.telemetry-path", "PATH", "Path metrics are served at (default /metrics)", |config, value| {
+        if !value.starts_with('/') {
+            return Err("a path that starts with /".to_owned());
+        }
+        config.telemetry_path = value.to_owned();
+        Ok(())
+    }),
     set(
         "root",
         "DIR",
@@ -216,33 +192,18 @@ pub const FLAGS: &[Flag] = &[
             Ok(())
         },
     ),
-    set(
-        "cgroupfs-root",
-        "DIR",
-        "Where cgroups are mounted (default ROOT/sys/fs/cgroup)",
-        |config, value| {
-            config.cgroupfs_root = Some(PathBuf::from(value));
-            Ok(())
-        },
-    ),
-    set(
-        "interval",
-        "TIME",
-        "Time between refreshes when nobody scrapes (default 15s)",
-        |config, value| {
-            config.interval = duration(value, Duration::from_secs(1))?;
-            Ok(())
-        },
-    ),
-    set(
-        "linger",
-        "TIME",
-        "How long counters of a dead container stay (default 60s)",
-        |config, value| {
-            config.linger = duration(value, Duration::ZERO)?;
-            Ok(())
-        },
-    ),
+    set("cgroupfs-root", "DIR", "Where cgroups are mounted (default ROOT/sys/fs/cgroup)", |config, value| {
+        config.cgroupfs_root = Some(PathBuf::from(value));
+        Ok(())
+    }),
+    set("interval", "TIME", "Time between refreshes when nobody scrapes (default 15s)", |config, value| {
+        config.interval = duration(value, Duration::from_secs(1))?;
+        Ok(())
+    }),
+    set("linger", "TIME", "How long counters of a dead container stay (default 60s)", |config, value| {
+        config.linger = duration(value, Duration::ZERO)?;
+        Ok(())
+    }),
     set(
         "log-level",
         "LEVEL",
@@ -252,24 +213,14 @@ pub const FLAGS: &[Flag] = &[
             Ok(())
         },
     ),
-    set(
-        "log-per-second",
-        "NUMBER",
-        "Lines per second on stderr (default 10)",
-        |config, value| {
-            config.log_per_second = number(value)?;
-            Ok(())
-        },
-    ),
-    set(
-        "log-burst",
-        "NUMBER",
-        "Lines on stderr at once (default 100)",
-        |config, value| {
-            config.log_burst = number(value)?;
-            Ok(())
-        },
-    ),
+    set("log-per-second", "NUMBER", "Lines per second on stderr (default 10)", |config, value| {
+        config.log_per_second = number(value)?;
+        Ok(())
+    }),
+    set("log-burst", "NUMBER", "Lines on stderr at once (default 100)", |config, value| {
+        config.log_burst = number(value)?;
+        Ok(())
+    }),
     set(
         "series-limit",
         "NUMBER",
@@ -293,11 +244,8 @@ pub const FLAGS: &[Flag] = &[
         "NUMBER",
         "Capacity of the kernel's table of TCP destinations (default 8192)",
         |config, value| {
-            config.tcp_destinations = value
-                .parse()
-                .ok()
-                .filter(|&n| (1..=1 << 20).contains(&n))
-                .ok_or("1 to 1048576")?;
+            config.tcp_destinations =
+                value.parse().ok().filter(|&n| (1..=1 << 20).contains(&n)).ok_or("1 to 1048576")?;
             Ok(())
         },
     ),
@@ -310,24 +258,14 @@ pub const FLAGS: &[Flag] = &[
             Ok(())
         },
     ),
-    set(
-        "provider",
-        "NAME",
-        "Overrides label provider of node_cloud_info",
-        |config, value| {
-            config.cloud.provider = value.to_owned();
-            Ok(())
-        },
-    ),
-    set(
-        "region",
-        "NAME",
-        "Overrides label region of node_cloud_info",
-        |config, value| {
-            config.cloud.region = value.to_owned();
-            Ok(())
-        },
-    ),
+    set("provider", "NAME", "Overrides label provider of node_cloud_info", |config, value| {
+        config.cloud.provider = value.to_owned();
+        Ok(())
+    }),
+    set("region", "NAME", "Overrides label region of node_cloud_info", |config, value| {
+        config.cloud.region = value.to_owned();
+        Ok(())
+    }),
     set(
         "availability-zone",
         "NAME",
@@ -337,15 +275,10 @@ pub const FLAGS: &[Flag] = &[
             Ok(())
         },
     ),
-    set(
-        "instance-type",
-        "NAME",
-        "Overrides label instance_type of node_cloud_info",
-        |config, value| {
-            config.cloud.instance_type = value.to_owned();
-            Ok(())
-        },
-    ),
+    set("instance-type", "NAME", "Overrides label instance_type of node_cloud_info", |config, value| {
+        config.cloud.instance_type = value.to_owned();
+        Ok(())
+    }),
     set(
         "instance-life-cycle",
         "NAME",
@@ -378,50 +311,18 @@ pub const FLAGS: &[Flag] = &[
     inert("no-parse-logs", None, "The same as --disable-log-parsing"),
     inert("disable-pinger", None, "No ICMP; nodeprobe sends none"),
     inert("no-ping-upstreams", None, "The same as --disable-pinger"),
-    inert(
-        "track-public-network",
-        Some("CIDR"),
-        "Public destinations to keep; all are kept",
-    ),
-    inert(
-        "disable-l7-tracing",
-        None,
-        "No application protocols; nodeprobe traces none",
-    ),
+    inert("track-public-network", Some("CIDR"), "Public destinations to keep; all are kept"),
+    inert("disable-l7-tracing", None, "No application protocols; nodeprobe traces none"),
     inert("container-allowlist", Some("REGEX"), "Containers to keep"),
     inert("container-denylist", Some("REGEX"), "Containers to leave out"),
-    inert(
-        "min-container-age",
-        Some("TIME"),
-        "Age from which a container is exported; 0 here",
-    ),
+    inert("min-container-age", Some("TIME"), "Age from which a container is exported; 0 here"),
     inert("max-fqdns-per-container", Some("NUMBER"), "Cap of DNS names"),
-    inert(
-        "log-patterns-per-container",
-        Some("NUMBER"),
-        "Cap of log patterns",
-    ),
-    inert(
-        "log-pattern-extraction-limit",
-        Some("NUMBER"),
-        "Messages per second that get patterns",
-    ),
-    inert(
-        "max-label-length",
-        Some("NUMBER"),
-        "Bytes of a label value; 4096 here",
-    ),
+    inert("log-patterns-per-container", Some("NUMBER"), "Cap of log patterns"),
+    inert("log-pattern-extraction-limit", Some("NUMBER"), "Messages per second that get patterns"),
+    inert("max-label-length", Some("NUMBER"), "Bytes of a label value; 4096 here"),
     inert("disable-json-log-parsing", None, "No JSON in log lines"),
-    inert(
-        "exclude-http-requests-by-path",
-        Some("GLOB"),
-        "HTTP paths to leave out",
-    ),
-    inert(
-        "skip-systemd-system-services",
-        None,
-        "Leave out systemd's own units",
-    ),
+    inert("exclude-http-requests-by-path", Some("GLOB"), "HTTP paths to leave out"),
+    inert("skip-systemd-system-services", None, "Leave out systemd's own units"),
     inert(
         "instrumentation-delay",
         Some("TIME"),
@@ -431,32 +332,12 @@ pub const FLAGS: &[Flag] = &[
     inert("enable-java-async-profiler", None, "Java profiler"),
     inert("java-async-profiler-delay", Some("TIME"), "Java profiler"),
     inert("go-heap-profiler", Some("MODE"), "Go heap profiler"),
-    inert(
-        "disable-gpu-monitoring",
-        None,
-        "No GPU metrics; nodeprobe has none",
-    ),
-    inert(
-        "collector-endpoint",
-        Some("URL"),
-        "Push target; nodeprobe is scraped",
-    ),
-    inert(
-        "metrics-endpoint",
-        Some("URL"),
-        "Push target; nodeprobe is scraped",
-    ),
+    inert("disable-gpu-monitoring", None, "No GPU metrics; nodeprobe has none"),
+    inert("collector-endpoint", Some("URL"), "Push target; nodeprobe is scraped"),
+    inert("metrics-endpoint", Some("URL"), "Push target; nodeprobe is scraped"),
     inert("logs-endpoint", Some("URL"), "Push target; nodeprobe is scraped"),
-    inert(
-        "traces-endpoint",
-        Some("URL"),
-        "Push target; nodeprobe is scraped",
-    ),
-    inert(
-        "profiles-endpoint",
-        Some("URL"),
-        "Push target; nodeprobe is scraped",
-    ),
+    inert("traces-endpoint", Some("URL"), "Push target; nodeprobe is scraped"),
+    inert("profiles-endpoint", Some("URL"), "Push target; nodeprobe is scraped"),
     inert("api-key", Some("KEY"), "Of push targets"),
     inert("insecure-skip-verify", None, "Of push targets"),
     inert("ca-file", Some("FILE"), "Of push targets"),
@@ -467,26 +348,14 @@ pub const FLAGS: &[Flag] = &[
     inert("max-spool-size", Some("SIZE"), "Of push targets"),
     // ebpf_exporter
     inert("config.dir", Some("DIR"), "Directory of eBPF configs and objects"),
-    inert(
-        "config.names",
-        Some("NAMES"),
-        "eBPF configs to load, separated by commas",
-    ),
+    inert("config.names", Some("NAMES"), "eBPF configs to load, separated by commas"),
     inert("config.strict", None, "Exit when a program does not attach"),
     inert("config.check", None, "Load configs and exit"),
     inert("config.skip-cache-size", Some("NUMBER"), "Cache of skipped keys"),
     inert("debug", None, "Serve /maps"),
     inert("btf.path", Some("FILE"), "External BTF"),
-    inert(
-        "capabilities.keep",
-        Some("NAMES"),
-        "Capabilities to keep after start",
-    ),
-    inert(
-        "log.no-timestamps",
-        None,
-        "No times on stderr; nodeprobe prints none",
-    ),
+    inert("capabilities.keep", Some("NAMES"), "Capabilities to keep after start"),
+    inert("log.no-timestamps", None, "No times on stderr; nodeprobe prints none"),
 ];
 
 /// Prefix of the flags that switch collectors.
@@ -501,10 +370,7 @@ pub fn parse(
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Config, String> {
     let mut config = Config::default();
-    for flag in FLAGS
-        .iter()
-        .filter(|flag| !matches!(flag.name, "help" | "version" | "json"))
-    {
+    for flag in FLAGS.iter().filter(|flag| !matches!(flag.name, "help" | "version" | "json")) {
         if let Some((variable, value)) =
             variables(flag.name).find_map(|name| Some((environment(&name)?, name)))
         {
@@ -554,23 +420,19 @@ fn long_flag(config: &mut Config, parser: &mut lexopt::Parser, name: &str) -> Re
             return Err(format!("unknown collector in --{name}{hint}"));
         };
         let value = value_of(parser, name)?;
-        config.collectors.push((
-            spec.name,
-            enable(&value).map_err(|error| format!("--{name}: {error}"))?,
-        ));
+        config.collectors.push((spec.name, enable(&value).map_err(|error| format!("--{name}: {error}"))?));
         return Ok(());
     }
     let negated = name.strip_prefix("no-");
     let flag = FLAGS.iter().find(|flag| flag.name == name);
     let (flag, on) = match (flag, negated) {
         (Some(flag), _) => (flag, true),
-        (None, Some(positive)) => match FLAGS
-            .iter()
-            .find(|flag| flag.name == positive && flag.value.is_none())
-        {
-            Some(flag) => (flag, false),
-            None => return Err(unknown_flag(name)),
-        },
+        (None, Some(positive)) => {
+            match FLAGS.iter().find(|flag| flag.name == positive && flag.value.is_none()) {
+                Some(flag) => (flag, false),
+                None => return Err(unknown_flag(name)),
+            }
+        }
         (None, None) => return Err(unknown_flag(name)),
     };
     let value = match flag.value {
@@ -586,9 +448,7 @@ fn long_flag(config: &mut Config, parser: &mut lexopt::Parser, name: &str) -> Re
 
 fn value_of(parser: &mut lexopt::Parser, name: &str) -> Result<String, String> {
     let value = parser.value().map_err(|_| format!("--{name} needs a value"))?;
-    value
-        .string()
-        .map_err(|_| format!("--{name}: the value is not UTF-8"))
+    value.string().map_err(|_| format!("--{name}: the value is not UTF-8"))
 }
 
 fn apply(config: &mut Config, flag: &Flag, value: Option<&str>, on: bool) -> Result<(), String> {
@@ -604,18 +464,10 @@ fn apply(config: &mut Config, flag: &Flag, value: Option<&str>, on: bool) -> Res
 }
 
 fn unknown_flag(name: &str) -> String {
-    let collectors: Vec<String> = COLLECTORS
-        .iter()
-        .map(|spec| format!("{COLLECTOR_PREFIX}{}", spec.name))
-        .collect();
-    let known = FLAGS
-        .iter()
-        .map(|flag| flag.name)
-        .chain(collectors.iter().map(String::as_str));
-    format!(
-        "unknown flag --{name}{} (see --help)",
-        did_you_mean_with(name, known, "--")
-    )
+    let collectors: Vec<String> =
+        COLLECTORS.iter().map(|spec| format!("{COLLECTOR_PREFIX}{}", spec.name)).collect();
+    let known = FLAGS.iter().map(|flag| flag.name).chain(collectors.iter().map(String::as_str));
+    format!("unknown flag --{name}{} (see --help)", did_you_mean_with(name, known, "--"))
 }
 
 fn did_you_mean<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> String {
@@ -649,15 +501,9 @@ fn distance(given: &[char], name: &str) -> usize {
 /// The environment variables of a flag: ours, then the one coroot-node-agent reads.
 fn variables(flag: &str) -> impl Iterator<Item = String> {
     let ours = variable(flag);
-    let theirs = ours
-        .strip_prefix("NODEPROBE_")
-        .filter(|_| !flag.contains('.'))
-        .map(str::to_owned);
+    let theirs = ours.strip_prefix("NODEPROBE_").filter(|_| !flag.contains('.')).map(str::to_owned);
     // Words so common that a container's environment may hold them for another purpose are taken only with our prefix.
-    let common = matches!(
-        flag,
-        "root" | "debug" | "interval" | "linger" | "log-level" | "region"
-    );
+    let common = matches!(flag, "root" | "debug" | "interval" | "linger" | "log-level" | "region");
     std::iter::once(ours).chain(theirs.filter(|_| !common))
 }
 
@@ -689,13 +535,9 @@ fn duration(value: &str, least: Duration) -> Result<Duration, String> {
     let mut total_s = 0.0;
     let mut rest = value.trim();
     while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(rest.len());
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
         let (amount, tail) = rest.split_at(digits);
-        let letters = tail
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(tail.len());
+        let letters = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(letters);
         let amount: f64 = amount.parse().map_err(|_| expected())?;
         total_s += amount
@@ -710,11 +552,7 @@ fn duration(value: &str, least: Duration) -> Result<Duration, String> {
     }
     let total = Duration::try_from_secs_f64(total_s).map_err(|_| expected())?;
     // A year is beyond any use, and keeps sums of times far from their limits.
-    if value.is_empty() || total < least || total_s > 31_536_000.0 {
-        Err(expected())
-    } else {
-        Ok(total)
-    }
+    if value.is_empty() || total < least || total_s > 31_536_000.0 { Err(expected()) } else { Ok(total) }
 }
 
 /// `a-b` ranges separated by commas or blanks, at most four.
@@ -723,10 +561,7 @@ fn port_ranges(value: &str) -> Result<Vec<(u16, u16)>, String> {
     let mut ranges = Vec::new();
     for range in value.split([',', ' ']).filter(|range| !range.is_empty()) {
         let (first, last) = range.split_once('-').ok_or_else(expected)?;
-        let (first, last) = (
-            first.parse().map_err(|_| expected())?,
-            last.parse().map_err(|_| expected())?,
-        );
+        let (first, last) = (first.parse().map_err(|_| expected())?, last.parse().map_err(|_| expected())?);
         if first > last || ranges.len() == 4 {
             return Err(expected());
         }
@@ -755,11 +590,7 @@ pub fn help() -> String {
     }
     text.push_str("\nCollectors (auto: if they can; on: exit 2 if they cannot; off):\n");
     for spec in COLLECTORS {
-        row(
-            &mut text,
-            &format!("--{COLLECTOR_PREFIX}{}=auto|on|off", spec.name),
-            spec.about,
-        );
+        row(&mut text, &format!("--{COLLECTOR_PREFIX}{}=auto|on|off", spec.name), spec.about);
     }
     text.push_str(
         "\nFlags of coroot-node-agent and ebpf_exporter without effect here are accepted: docs/FLAGS.md\n",
@@ -783,12 +614,7 @@ pub fn document() -> String {
          environment.\n\n| flag | environment | meaning |\n|---|---|---|\n",
     );
     let row = |text: &mut String, name: &str, spelling: &str, help: &str| {
-        let _ = writeln!(
-            text,
-            "| `{}` | `{}` | {help} |",
-            spelling.replace('|', "\\|"),
-            variable(name)
-        );
+        let _ = writeln!(text, "| `{}` | `{}` | {help} |", spelling.replace('|', "\\|"), variable(name));
     };
     for flag in FLAGS.iter().filter(|flag| !matches!(flag.effect, Effect::Inert)) {
         row(&mut text, flag.name, &spelling(flag), flag.help);
@@ -817,66 +643,32 @@ mod tests {
 
     #[test]
     fn values_are_taken_in_both_spellings() {
-        let config = read(&[
-            "once",
-            "--listen",
-            ":1",
-            "--interval=1m30s",
-            "--linger=0",
-            "--root=/host",
-        ])
-        .unwrap();
+        let config =
+            read(&["once", "--listen", ":1", "--interval=1m30s", "--linger=0", "--root=/host"]).unwrap();
         assert_eq!(config.command, Command::Once);
-        assert_eq!(
-            (config.listen.as_str(), config.interval),
-            (":1", Duration::from_secs(90))
-        );
-        assert_eq!(
-            (config.linger, config.root),
-            (Duration::ZERO, PathBuf::from("/host"))
-        );
+        assert_eq!((config.listen.as_str(), config.interval), (":1", Duration::from_secs(90)));
+        assert_eq!((config.linger, config.root), (Duration::ZERO, PathBuf::from("/host")));
     }
 
     #[test]
     fn the_environment_comes_second() {
         let environment = |name: &str| (name == "NODEPROBE_LISTEN").then(|| "[::1]:2".to_owned());
         assert_eq!(parse(["nodeprobe"], environment).unwrap().listen, "[::1]:2");
-        assert_eq!(
-            parse(["nodeprobe", "--listen=:3"], environment).unwrap().listen,
-            ":3"
-        );
+        assert_eq!(parse(["nodeprobe", "--listen=:3"], environment).unwrap().listen, ":3");
         let theirs = |name: &str| (name == "CGROUPFS_ROOT").then(|| "/cg".to_owned());
-        assert_eq!(
-            parse(["nodeprobe"], theirs).unwrap().cgroupfs_root,
-            Some(PathBuf::from("/cg"))
-        );
+        assert_eq!(parse(["nodeprobe"], theirs).unwrap().cgroupfs_root, Some(PathBuf::from("/cg")));
         let bad = |name: &str| (name == "NODEPROBE_INTERVAL").then(|| "soon".to_owned());
         let error = parse(["nodeprobe"], bad).unwrap_err();
-        assert!(
-            error.contains("NODEPROBE_INTERVAL") && error.contains("soon"),
-            "{error}"
-        );
+        assert!(error.contains("NODEPROBE_INTERVAL") && error.contains("soon"), "{error}");
     }
 
     #[test]
     fn mistakes_are_named() {
         for (arguments, expected) in [
-            (
-                &["--lisen=:1"][..],
-                "unknown flag --lisen, did you mean --listen?",
-            ),
-            (
-                &["--collector.tpc=on"],
-                "unknown collector in --collector.tpc, did you mean tcp?",
-            ),
-            (
-                &["--collector.tcp=yes"],
-                "--collector.tcp: \"yes\" is not auto, on or off",
-            ),
-            (
-                &["--interval=never"],
-                "--interval: \"never\" is not a time such as 15s or 2m, at least 1s",
-            ),
+            (&["--lisen=:1"][..], "unknown flag --lisen, did you mean --listen?"),
+            (&["--collector.tpc=on"], "unknown collector in --collector.tpc, did you mean tcp?"),
+            (&["--collector.tcp=yes"], "--collector.tcp: \"yes\" is not auto, on or off"),
+            (&["--interval=never"], "--interval: \"never\" is not a time such as 15s or 2m, at least 1s"),
             (&["--interval=0"], "--interval: \"0\" is not a time"),
             (
                 &["--ephemeral-port-range=9-1"],
@@ -886,10 +678,7 @@ mod tests {
             (&["--json=maybe"], "--json: true or false expected"),
             (&["onse"], "unknown command \"onse\", did you mean once?"),
             (&["-x"], "unknown flag -x"),
-            (
-                &["--zzzzzzzzzzzzzzz"],
-                "unknown flag --zzzzzzzzzzzzzzz (see --help)",
-            ),
+            (&["--zzzzzzzzzzzzzzz"], "unknown flag --zzzzzzzzzzzzzzz (see --help)"),
         ] {
             let error = read(arguments).unwrap_err();
             assert!(error.starts_with(expected), "{arguments:?}: {error}");
@@ -922,11 +711,7 @@ mod tests {
     #[test]
     fn flags_are_named_once() {
         for (index, flag) in FLAGS.iter().enumerate() {
-            assert!(
-                FLAGS[..index].iter().all(|other| other.name != flag.name),
-                "{}",
-                flag.name
-            );
+            assert!(FLAGS[..index].iter().all(|other| other.name != flag.name), "{}", flag.name);
         }
     }
 
@@ -937,9 +722,7 @@ mod tests {
             let flag = &FLAGS[round % FLAGS.len()];
             let mut value = Vec::new();
             for _ in 0..round % 23 {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 value.push((state >> 56) as u8);
             }
             let value = String::from_utf8_lossy(&value).into_owned();

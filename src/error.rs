@@ -73,18 +73,12 @@ impl Reason {
 impl Error {
     /// An error with a reason of its own.
     pub fn new(reason: Reason, message: impl Into<String>) -> Error {
-        Error {
-            chain: message.into(),
-            reason,
-        }
+        Error { chain: message.into(), reason }
     }
 
     /// An error of errno value `errno`.
     pub fn from_errno(errno: i32) -> Error {
-        Error {
-            chain: io::Error::from_raw_os_error(errno).to_string(),
-            reason: Reason::of_errno(errno),
-        }
+        Error { chain: io::Error::from_raw_os_error(errno).to_string(), reason: Reason::of_errno(errno) }
     }
 
     /// Why, for the collector table.
@@ -104,10 +98,7 @@ impl std::error::Error for Error {}
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
         let reason = error.raw_os_error().map_or(Reason::Failed, Reason::of_errno);
-        Error {
-            chain: error.to_string(),
-            reason,
-        }
+        Error { chain: error.to_string(), reason }
     }
 }
 
@@ -124,10 +115,7 @@ impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
     fn context(self, what: impl fmt::Display) -> Result<T> {
         self.map_err(|error| {
             let Error { chain, reason } = error.into();
-            Error {
-                chain: format!("{what}: {chain}"),
-                reason,
-            }
+            Error { chain: format!("{what}: {chain}"), reason }
         })
     }
 }
@@ -138,9 +126,7 @@ mod tests {
 
     #[test]
     fn context_reads_from_the_outside_in() {
-        let error = Err::<(), _>(io::Error::from_raw_os_error(libc::EPERM))
-            .context("load")
-            .context("tcp");
+        let error = Err::<(), _>(io::Error::from_raw_os_error(libc::EPERM)).context("load").context("tcp");
         let error = error.unwrap_err();
         assert!(error.to_string().starts_with("tcp: load: "), "{error}");
         assert_eq!(error.reason(), Reason::NoPermission);

@@ -85,10 +85,7 @@ mod tests {
         let host = Host::new(Path::new("/host"), None);
         assert_eq!(host.proc("stat"), Path::new("/host/proc/stat"));
         assert_eq!(host.sys("class/net"), Path::new("/host/sys/class/net"));
-        assert_eq!(
-            host.cgroup("/memory/a"),
-            Path::new("/host/sys/fs/cgroup/memory/a")
-        );
+        assert_eq!(host.cgroup("/memory/a"), Path::new("/host/sys/fs/cgroup/memory/a"));
         assert_eq!(host.rootfs("/etc/machine-id"), Path::new("/host/etc/machine-id"));
         let host = Host::new(Path::new("/host"), Some(Path::new("/cg")));
         assert_eq!(host.cgroup("memory/a"), Path::new("/cg/memory/a"));

@@ -54,12 +54,7 @@ pub enum Closed {
 
 impl Closed {
     /// All reasons; `closed as usize` is the index.
-    pub const ALL: [Closed; 4] = [
-        Closed::HeadTimeout,
-        Closed::Idle,
-        Closed::Stalled,
-        Closed::Evicted,
-    ];
+    pub const ALL: [Closed; 4] = [Closed::HeadTimeout, Closed::Idle, Closed::Stalled, Closed::Evicted];
 
     /// The label value.
     pub fn word(self) -> &'static str {
@@ -84,10 +79,7 @@ impl Scrape {
     /// Pieces to send: the text, or the one piece of its gzip form.
     fn pieces(&self, packed: bool) -> &[Vec<u8>] {
         match &self.packed {
-            cell if packed => cell
-                .get()
-                .and_then(Option::as_ref)
-                .map_or(&[], std::slice::from_ref),
+            cell if packed => cell.get().and_then(Option::as_ref).map_or(&[], std::slice::from_ref),
             _ => &self.body.pieces,
         }
     }
@@ -165,9 +157,7 @@ pub fn resolve(listen: &str) -> Result<Vec<SocketAddr>> {
     let bad = |what: &str| Error::new(Reason::Failed, format!("--listen: {listen:?} {what}"));
     // As everywhere in this field, no host means every address; [::] takes IPv4 too.
     if let Some(port) = listen.strip_prefix(':') {
-        let port: u16 = port
-            .parse()
-            .map_err(|_| bad("has no port number behind the colon"))?;
+        let port: u16 = port.parse().map_err(|_| bad("has no port number behind the colon"))?;
         return Ok(vec![
             (std::net::Ipv6Addr::UNSPECIFIED, port).into(),
             (std::net::Ipv4Addr::UNSPECIFIED, port).into(),
@@ -189,9 +179,7 @@ impl Http {
             .context(format_args!("--listen: cannot listen on {listen}"))?;
         listener.set_nonblocking(true).context("listener")?;
         let index = Scrape {
-            body: Body {
-                pieces: vec![index_page(telemetry_path).into_bytes()],
-            },
+            body: Body { pieces: vec![index_page(telemetry_path).into_bytes()] },
             packed: OnceCell::new(),
             rendered_ns: now_ns,
         };
@@ -239,21 +227,9 @@ impl Http {
         {
             return 0;
         }
-        let connections = self
-            .connections
-            .iter()
-            .map(|connection| connection.deadline_ns)
-            .min();
-        let resume = if self.polled_listener {
-            None
-        } else {
-            Some(self.resume_ns)
-        };
-        connections
-            .into_iter()
-            .chain(resume)
-            .min()
-            .unwrap_or(MonotonicNs::MAX)
+        let connections = self.connections.iter().map(|connection| connection.deadline_ns).min();
+        let resume = if self.polled_listener { None } else { Some(self.resume_ns) };
+        connections.into_iter().chain(resume).min().unwrap_or(MonotonicNs::MAX)
     }
 
     /// Reads, writes and accepts what poll said is possible. Afterwards scrapes may be [waiting](Http::is_asked).
@@ -273,26 +249,18 @@ impl Http {
 
     /// True when a client waits for a scrape.
     pub fn is_asked(&self) -> bool {
-        self.connections
-            .iter()
-            .any(|connection| matches!(connection.state, State::Asked { .. }))
+        self.connections.iter().any(|connection| matches!(connection.state, State::Asked { .. }))
     }
 
     /// Answers all waiting scrapes with one body, which `render` makes; all get 503 when too many bodies are alive.
     pub fn answer(&mut self, now_ns: MonotonicNs, stats: &mut Stats, render: impl FnOnce() -> Body) {
-        let scrape = self.make_room(now_ns, stats).then(|| {
-            Rc::new(Scrape {
-                body: render(),
-                packed: OnceCell::new(),
-                rendered_ns: now_ns,
-            })
-        });
+        let scrape = self
+            .make_room(now_ns, stats)
+            .then(|| Rc::new(Scrape { body: render(), packed: OnceCell::new(), rendered_ns: now_ns }));
         // Too many alive and all of them in use: one from just now is as good.
         let scrape = scrape.or_else(|| {
             let fresh = limits::REFRESH_AGE.as_nanos() as u64;
-            self.last
-                .upgrade()
-                .filter(|last| now_ns.saturating_sub(last.rendered_ns) < fresh)
+            self.last.upgrade().filter(|last| now_ns.saturating_sub(last.rendered_ns) < fresh)
         });
         for connection in &mut self.connections {
             if let State::Asked { request } = connection.state {
@@ -331,9 +299,7 @@ impl Http {
             .connections
             .iter()
             .filter_map(|connection| match &connection.state {
-                State::Sending(Sending {
-                    scrape: Some(scrape), ..
-                }) => Some(Rc::as_ptr(scrape)),
+                State::Sending(Sending { scrape: Some(scrape), .. }) => Some(Rc::as_ptr(scrape)),
                 _ => None,
             })
             .filter(|&scrape| scrape != Rc::as_ptr(&self.index))
@@ -379,11 +345,7 @@ impl Http {
     }
 
     fn expire(&mut self, now_ns: MonotonicNs, stats: &mut Stats) {
-        for connection in self
-            .connections
-            .iter_mut()
-            .filter(|connection| connection.deadline_ns <= now_ns)
-        {
+        for connection in self.connections.iter_mut().filter(|connection| connection.deadline_ns <= now_ns) {
             let why = match connection.state {
                 State::Idle => Closed::Idle,
                 State::Head => Closed::HeadTimeout,
@@ -463,10 +425,8 @@ impl Http {
             State::Sending(_) => 2,
             State::Asked { .. } => 3,
         };
-        let victim = self
-            .connections
-            .iter_mut()
-            .min_by_key(|connection| (worth(connection), connection.progress_ns));
+        let victim =
+            self.connections.iter_mut().min_by_key(|connection| (worth(connection), connection.progress_ns));
         let Some(victim) = victim else { return false };
         victim.close(Closed::Evicted, stats);
         self.sweep();
@@ -485,11 +445,7 @@ impl Http {
 
 impl Connection {
     fn interest(&self) -> Interest {
-        if matches!(self.state, State::Sending(_)) {
-            Interest::Write
-        } else {
-            Interest::Read
-        }
+        if matches!(self.state, State::Sending(_)) { Interest::Write } else { Interest::Read }
     }
 
     fn is_sending_scrape(&self, index: &Rc<Scrape>) -> bool {
@@ -525,11 +481,7 @@ impl Connection {
                     self.deadline_ns = later(now_ns, limits::HTTP_HEAD_TIME);
                 }
             }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(_) => self.broken = true,
         }
     }
@@ -553,21 +505,14 @@ impl Connection {
         now_ns: MonotonicNs,
         stats: &mut Stats,
     ) {
-        let packed = request.gzip
-            && scrape
-                .packed
-                .get_or_init(|| zlib::gzip(&scrape.body.pieces))
-                .is_some();
+        let packed = request.gzip && scrape.packed.get_or_init(|| zlib::gzip(&scrape.body.pieces)).is_some();
         let length = scrape.pieces(packed).iter().map(Vec::len).sum();
         let head = response_head(status, content_type, length, packed, request);
         let scrape = (!request.head_only).then_some(scrape);
         self.start(head, scrape, packed, request, status, now_ns, stats);
     }
 
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "the parts of a response meet here and nowhere else"
-    )]
+    #[allow(clippy::too_many_arguments, reason = "the parts of a response meet here and nowhere else")]
     fn start(
         &mut self,
         head: Vec<u8>,
@@ -584,15 +529,8 @@ impl Connection {
         }
         let give_up_ns = later(now_ns, limits::HTTP_RESPONSE_TIME);
         let keep_alive = request.keep_alive;
-        self.state = State::Sending(Sending {
-            head,
-            scrape,
-            packed,
-            part: 0,
-            offset: 0,
-            keep_alive,
-            give_up_ns,
-        });
+        self.state =
+            State::Sending(Sending { head, scrape, packed, part: 0, offset: 0, keep_alive, give_up_ns });
         self.progress_ns = now_ns;
         self.deadline_ns = later(now_ns, limits::HTTP_STALL_TIME);
         self.write(now_ns);
@@ -621,16 +559,8 @@ impl Connection {
             self.deadline_ns = later(now_ns, limits::HTTP_STALL_TIME).min(sending.give_up_ns);
         }
         self.broken = !sending.keep_alive;
-        self.state = if self.head.is_empty() {
-            State::Idle
-        } else {
-            State::Head
-        };
-        let patience = if self.head.is_empty() {
-            limits::HTTP_IDLE_TIME
-        } else {
-            limits::HTTP_HEAD_TIME
-        };
+        self.state = if self.head.is_empty() { State::Idle } else { State::Head };
+        let patience = if self.head.is_empty() { limits::HTTP_IDLE_TIME } else { limits::HTTP_HEAD_TIME };
         self.deadline_ns = later(now_ns, patience);
     }
 }
@@ -639,10 +569,7 @@ impl Sending {
     /// Writes as much as the socket takes at once; `None` when all is sent.
     fn write_some(&mut self, stream: &mut TcpStream) -> io::Result<Option<usize>> {
         const SLICES: usize = 32;
-        let pieces = self
-            .scrape
-            .as_ref()
-            .map_or(&[][..], |scrape| scrape.pieces(self.packed));
+        let pieces = self.scrape.as_ref().map_or(&[][..], |scrape| scrape.pieces(self.packed));
         let parts = std::iter::once(&self.head).chain(pieces).map(Vec::as_slice);
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut count = 0;
@@ -671,12 +598,7 @@ impl Sending {
 
 impl Request {
     /// What is assumed of a request nobody can make sense of.
-    const BROKEN: Request = Request {
-        head_only: false,
-        keep_alive: false,
-        gzip: false,
-        version_1_0: false,
-    };
+    const BROKEN: Request = Request { head_only: false, keep_alive: false, gzip: false, version_1_0: false };
 }
 
 enum Target {
@@ -711,12 +633,7 @@ fn parse_head(
         Method::Head => true,
         _ => return Err((405, "GET or HEAD, please\n")),
     };
-    let mut request = Request {
-        head_only,
-        keep_alive: !version_1_0,
-        gzip: false,
-        version_1_0,
-    };
+    let mut request = Request { head_only, keep_alive: !version_1_0, gzip: false, version_1_0 };
     for line in lines.take_while(|line| !line.is_empty()) {
         let header = Header::from_str(line).map_err(|()| BAD)?;
         let value = header.value.as_str();
@@ -753,10 +670,8 @@ fn accepts_gzip(value: &str) -> bool {
     value.split(',').any(|coding| {
         let mut parts = coding.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default();
-        let weight = parts
-            .find_map(|part| part.strip_prefix("q="))
-            .and_then(|q| q.parse::<f32>().ok())
-            .unwrap_or(1.0);
+        let weight =
+            parts.find_map(|part| part.strip_prefix("q=")).and_then(|q| q.parse::<f32>().ok()).unwrap_or(1.0);
         matches!(name, "gzip" | "x-gzip" | "*") && weight > 0.0
     })
 }
@@ -764,10 +679,7 @@ fn accepts_gzip(value: &str) -> bool {
 /// The head of a response, with its empty line.
 fn response_head(status: u16, content_type: &str, length: usize, packed: bool, request: Request) -> Vec<u8> {
     let header = |name: &str, value: &str| Header::from_str(&format!("{name}: {value}")).ok();
-    let mut headers = vec![
-        header("Server", "nodeprobe"),
-        header("Content-Type", content_type),
-    ];
+    let mut headers = vec![header("Server", "nodeprobe"), header("Content-Type", content_type)];
     if packed {
         headers.push(header("Content-Encoding", "gzip"));
     }

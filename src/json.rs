@@ -69,13 +69,7 @@ pub struct Json<'a> {
 impl<'a> Json<'a> {
     /// A reader at the start of `data`.
     pub fn new(data: &'a [u8]) -> Json<'a> {
-        Json {
-            data,
-            at: 0,
-            depth: 0,
-            objects: 0,
-            begun: 0,
-        }
+        Json { data, at: 0, depth: 0, objects: 0, begun: 0 }
     }
 
     /// The kind of the value that comes next, by its first byte.
@@ -258,18 +252,11 @@ impl<'a> Json<'a> {
     /// # Errors
     /// When something is.
     pub fn end(&mut self) -> Result<(), JsonError> {
-        if self.depth == 0 && self.next_byte().is_none() {
-            Ok(())
-        } else {
-            self.expected("the end")
-        }
+        if self.depth == 0 && self.next_byte().is_none() { Ok(()) } else { self.expected("the end") }
     }
 
     fn expected<T>(&self, expected: &'static str) -> Result<T, JsonError> {
-        Err(JsonError {
-            at: self.at,
-            expected,
-        })
+        Err(JsonError { at: self.at, expected })
     }
 
     fn byte(&self) -> Option<u8> {
@@ -331,11 +318,7 @@ impl<'a> Json<'a> {
 
     fn colon(&mut self) -> Result<(), JsonError> {
         self.next_byte();
-        if self.take_if(|byte| byte == b':') {
-            Ok(())
-        } else {
-            self.expected("a colon")
-        }
+        if self.take_if(|byte| byte == b':') { Ok(()) } else { self.expected("a colon") }
     }
 
     fn word(&mut self, word: &'static [u8]) -> Result<(), JsonError> {
@@ -357,11 +340,7 @@ impl<'a> Json<'a> {
 
     fn open_string(&mut self) -> Result<(), JsonError> {
         self.next_byte();
-        if self.take_if(|byte| byte == b'"') {
-            Ok(())
-        } else {
-            self.expected("a string")
-        }
+        if self.take_if(|byte| byte == b'"') { Ok(()) } else { self.expected("a string") }
     }
 
     fn skip_string(&mut self) -> Result<(), JsonError> {
@@ -378,10 +357,8 @@ impl<'a> Json<'a> {
     /// The bytes up to the next quote or backslash, one of which follows.
     fn plain(&mut self) -> Result<&'a [u8], JsonError> {
         let rest = self.data.get(self.at..).unwrap_or_default();
-        let length = rest
-            .iter()
-            .position(|&byte| byte < b' ' || byte == b'"' || byte == b'\\')
-            .unwrap_or(rest.len());
+        let length =
+            rest.iter().position(|&byte| byte < b' ' || byte == b'"' || byte == b'\\').unwrap_or(rest.len());
         self.at += length;
         match self.byte() {
             Some(b'"' | b'\\') => Ok(rest.get(..length).unwrap_or_default()),
@@ -534,10 +511,7 @@ mod tests {
         for text in INVALID {
             assert_eq!(read(text.as_bytes()), None, "{text}");
         }
-        assert_eq!(
-            read(br#"{"a":[1,{"b":true}],"c":"x"}"#).unwrap(),
-            "{a[1{btrue}]cx}"
-        );
+        assert_eq!(read(br#"{"a":[1,{"b":true}],"c":"x"}"#).unwrap(), "{a[1{btrue}]cx}");
     }
 
     #[test]
@@ -581,14 +555,7 @@ mod tests {
 
     #[test]
     fn written_strings_are_read_back() {
-        for text in [
-            "",
-            "plain",
-            "q\"b\\s/",
-            "\0\u{1}\n\r\t\u{1f}\u{7f}",
-            "é😀\u{2028}",
-            "</script>",
-        ] {
+        for text in ["", "plain", "q\"b\\s/", "\0\u{1}\n\r\t\u{1f}\u{7f}", "é😀\u{2028}", "</script>"] {
             let mut out = Vec::new();
             write_string(&mut out, text);
             assert_eq!(string(&out), text);
@@ -608,13 +575,7 @@ mod tests {
         const LIKELY: &[u8] = b"{}[]\",:\\u0d8e1-.tfn \n\xff\xc3";
         for round in 0..10_000 {
             let bytes: Vec<u8> = (0..random() % 40)
-                .map(|_| {
-                    if round % 2 == 0 {
-                        LIKELY[random() % LIKELY.len()]
-                    } else {
-                        random() as u8
-                    }
-                })
+                .map(|_| if round % 2 == 0 { LIKELY[random() % LIKELY.len()] } else { random() as u8 })
                 .collect();
             read(&bytes);
             let mut changed = VALID[random() % VALID.len()].as_bytes().to_vec();

@@ -23,20 +23,12 @@ pub struct KernelFile {
 impl KernelFile {
     /// A file of many records, such as /proc/diskstats, which the kernel hands out a page at a time.
     pub fn new(path: PathBuf) -> KernelFile {
-        KernelFile {
-            path,
-            file: None,
-            one_piece: false,
-        }
+        KernelFile { path, file: None, one_piece: false }
     }
 
     /// A file that the kernel makes in one piece: every cgroup file, /proc/stat, /proc/meminfo.
     pub fn one_piece(path: PathBuf) -> KernelFile {
-        KernelFile {
-            path,
-            file: None,
-            one_piece: true,
-        }
+        KernelFile { path, file: None, one_piece: true }
     }
 
     /// Reads the whole file into `buffer`, whose room is reused.
@@ -52,11 +44,7 @@ impl KernelFile {
                 }
             })?,
         };
-        let file = if kept.take() {
-            self.file.insert(opened)
-        } else {
-            &opened
-        };
+        let file = if kept.take() { self.file.insert(opened) } else { &opened };
         read_all(file, self.one_piece, buffer)
     }
 
@@ -103,10 +91,7 @@ mod tests {
         }
         assert_eq!(kept.used(), 1);
         let mut second = KernelFile::one_piece(path.clone());
-        assert!(
-            second.read(&mut kept, &mut buffer).is_ok(),
-            "without a budget the file is opened each time"
-        );
+        assert!(second.read(&mut kept, &mut buffer).is_ok(), "without a budget the file is opened each time");
         file.close(&mut kept);
         assert_eq!(kept.used(), 0);
         std::fs::remove_file(&path).unwrap();

@@ -78,14 +78,7 @@ impl Desc {
         labels: &'static [&'static str],
         duplicate: Duplicate,
     ) -> Desc {
-        Desc {
-            name,
-            help,
-            kind,
-            labels,
-            duplicate,
-            slot: AtomicU32::new(0),
-        }
+        Desc { name, help, kind, labels, duplicate, slot: AtomicU32::new(0) }
     }
 
     /// The scope follows from the name, so a family cannot miss its constant labels.
@@ -104,7 +97,6 @@ impl Desc {
     }
 
     pub(crate) fn set_slot(&self, slot: usize) {
-        self.slot
-            .store(u32::try_from(slot).unwrap_or(0), Ordering::Relaxed);
+        self.slot.store(u32::try_from(slot).unwrap_or(0), Ordering::Relaxed);
     }
 }

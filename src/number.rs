@@ -62,11 +62,7 @@ fn general(out: &mut Vec<u8>, magnitude: f64) {
             }
         }
     }
-    layout(
-        out,
-        digits,
-        if negative { -exponent } else { exponent } - fraction,
-    );
+    layout(out, digits, if negative { -exponent } else { exponent } - fraction);
 }
 
 /// Writes `digits` x 10^`exponent`.
@@ -172,11 +168,7 @@ mod tests {
                 continue;
             }
             let printed = text(value);
-            assert_eq!(
-                printed.parse::<f64>().unwrap().to_bits(),
-                value.to_bits(),
-                "{printed}"
-            );
+            assert_eq!(printed.parse::<f64>().unwrap().to_bits(), value.to_bits(), "{printed}");
             let mut slow = Vec::new();
             general(&mut slow, value);
             assert_eq!(printed.as_bytes(), slow, "{value:e}");

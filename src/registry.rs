@@ -91,31 +91,18 @@ impl Registry {
             families.push(Family::new(desc));
         }
         let seed = RandomState::new().build_hasher().finish();
-        Registry {
-            families,
-            node_labels,
-            series_limit,
-            seed,
-        }
+        Registry { families, node_labels, series_limit, seed }
     }
 
     /// Adds a series of a `node_*` family or of nodeprobe itself. `labels` are the values of the `Desc`'s labels, in order.
     pub fn add(&mut self, desc: &'static Desc, labels: &[&str], value: f64) {
-        debug_assert!(
-            desc.scope() != Scope::Container,
-            "{} needs a container",
-            desc.name
-        );
+        debug_assert!(desc.scope() != Scope::Container, "{} needs a container", desc.name);
         self.series(desc, None, labels, value);
     }
 
     /// Adds a series of a `container_*` family; `container` are the container's constant labels.
     pub fn container(&mut self, container: &ConstLabels, desc: &'static Desc, labels: &[&str], value: f64) {
-        debug_assert!(
-            desc.scope() == Scope::Container,
-            "{} is not about containers",
-            desc.name
-        );
+        debug_assert!(desc.scope() == Scope::Container, "{} is not about containers", desc.name);
         self.series(desc, Some(container), labels, value);
     }
 
@@ -138,15 +125,7 @@ impl Registry {
             le.clear();
             number::write(&mut le, bound);
             let le = std::str::from_utf8(&le).unwrap_or("");
-            family.add(
-                "_bucket",
-                constant,
-                labels,
-                Some(le),
-                cumulative as f64,
-                limit,
-                self.seed,
-            );
+            family.add("_bucket", constant, labels, Some(le), cumulative as f64, limit, self.seed);
         }
         family.add("_sum", constant, labels, None, sum, limit, self.seed);
         family.add("_count", constant, labels, None, count as f64, limit, self.seed);
@@ -167,9 +146,7 @@ impl Registry {
 
     /// Ends the scrape: hands the text out and starts anew.
     pub fn finish(&mut self) -> Body {
-        Body {
-            pieces: self.families.iter_mut().filter_map(Family::take).collect(),
-        }
+        Body { pieces: self.families.iter_mut().filter_map(Family::take).collect() }
     }
 
     fn series(&mut self, desc: &'static Desc, container: Option<&ConstLabels>, labels: &[&str], value: f64) {
@@ -191,9 +168,7 @@ fn family_of<'a>(
     node: &'a ConstLabels,
     desc: &'static Desc,
 ) -> Option<(&'a mut Family, &'a [u8])> {
-    let family = families
-        .get_mut(desc.slot())
-        .filter(|family| std::ptr::eq(family.desc, desc));
+    let family = families.get_mut(desc.slot()).filter(|family| std::ptr::eq(family.desc, desc));
     debug_assert!(family.is_some(), "{} is in no collector's metrics", desc.name);
     Some((family?, &node.0))
 }
@@ -225,10 +200,7 @@ impl Family {
         }
     }
 
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "the one place where all parts of a line meet"
-    )]
+    #[allow(clippy::too_many_arguments, reason = "the one place where all parts of a line meet")]
     #[inline]
     fn add(
         &mut self,
@@ -254,13 +226,8 @@ impl Family {
             text.extend_from_slice(constant);
             opener = b',';
         }
-        for (name, value) in self
-            .desc
-            .labels
-            .iter()
-            .copied()
-            .zip(labels.iter().copied())
-            .chain(le.map(|le| ("le", le)))
+        for (name, value) in
+            self.desc.labels.iter().copied().zip(labels.iter().copied()).chain(le.map(|le| ("le", le)))
         {
             text.push(opener);
             text.extend_from_slice(name.as_bytes());
@@ -328,15 +295,11 @@ fn merge(text: &[u8], mut merges: Vec<(u32, f64)>, desc: &Desc) -> Vec<u8> {
         let end = memchr::memchr(b'\n', &text[start..]).map_or(text.len(), |at| start + at);
         // Label values may hold blanks, the value behind the last one cannot.
         let value_at = memchr::memrchr(b' ', &text[start..end]).map_or(end, |at| start + at + 1);
-        let first = std::str::from_utf8(&text[value_at..end])
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0.0);
+        let first =
+            std::str::from_utf8(&text[value_at..end]).ok().and_then(|text| text.parse().ok()).unwrap_or(0.0);
         let add = desc.kind != Kind::Gauge || desc.duplicate == Duplicate::Add;
-        let value = same.iter().fold(
-            first,
-            |all, &(_, value)| if add { all + value } else { f64::max(all, value) },
-        );
+        let value =
+            same.iter().fold(first, |all, &(_, value)| if add { all + value } else { f64::max(all, value) });
         out.extend_from_slice(&text[copied..value_at]);
         number::write(&mut out, value);
         copied = end;
@@ -438,17 +401,10 @@ fn hash(key: &[u8], seed: u64) -> u64 {
 /// Appends a label value: backslash, quote and line feed escaped, too long ones cut at a character.
 #[inline]
 fn escape_label(out: &mut Vec<u8>, value: &str) {
-    let value = if value.len() <= limits::LABEL_BYTES {
-        value
-    } else {
-        cut(value, limits::LABEL_BYTES)
-    };
+    let value = if value.len() <= limits::LABEL_BYTES { value } else { cut(value, limits::LABEL_BYTES) };
     let bytes = value.as_bytes();
     // Nearly no value has anything to escape, and most are too short for memchr's set-up to pay.
-    if !bytes
-        .iter()
-        .fold(false, |found, &byte| found | matches!(byte, b'\\' | b'"' | b'\n'))
-    {
+    if !bytes.iter().fold(false, |found, &byte| found | matches!(byte, b'\\' | b'"' | b'\n')) {
         return out.extend_from_slice(bytes);
     }
     for &byte in bytes {
@@ -577,10 +533,7 @@ mod tests {
         }
         assert_eq!(registry.counts()[0].series, 20_000);
         let text = String::from_utf8(registry.finish().pieces.concat()).unwrap();
-        assert!(
-            text.lines().skip(2).all(|line| line.ends_with(" 1")),
-            "every series added its two values"
-        );
+        assert!(text.lines().skip(2).all(|line| line.ends_with(" 1")), "every series added its two values");
     }
 
     #[test]

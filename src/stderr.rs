@@ -120,11 +120,7 @@ impl Printer {
             if self.recent.len() >= limits::STDERR_MESSAGES {
                 self.recent.remove(0);
             }
-            self.recent.push(Recent {
-                hash,
-                printed_ns: now_ns,
-                repeats: 0,
-            });
+            self.recent.push(Recent { hash, printed_ns: now_ns, repeats: 0 });
         }
         let elapsed_s = now_ns.saturating_sub(self.refilled_ns) as f64 / 1e9;
         self.tokens = (self.tokens + elapsed_s * self.per_second).min(self.burst);
@@ -135,10 +131,7 @@ impl Printer {
         }
         self.tokens -= 1.0;
         if self.suppressed > 0 {
-            text.push_str(&format!(
-                " ({} other lines left out)",
-                std::mem::take(&mut self.suppressed)
-            ));
+            text.push_str(&format!(" ({} other lines left out)", std::mem::take(&mut self.suppressed)));
         }
         Some(text)
     }
@@ -197,9 +190,7 @@ mod tests {
     #[test]
     fn a_flood_of_different_lines_is_cut() {
         let mut printer = printer();
-        let printed = (0..1000)
-            .filter(|n| printer.admit(&format!("line {n}"), 1).is_some())
-            .count();
+        let printed = (0..1000).filter(|n| printer.admit(&format!("line {n}"), 1).is_some()).count();
         assert_eq!(printed, 3);
         assert!(printer.recent.len() <= limits::STDERR_MESSAGES);
         let next = printer.admit("later", 2_000_000_000).unwrap();

@@ -103,22 +103,15 @@ impl Node {
             String::from_utf8_lossy(&data).trim().to_owned()
         };
         let system_uuid = text(&host.sys("devices/virtual/dmi/id/product_uuid"));
-        let machine_id = [
-            host.rootfs("/etc/machine-id"),
-            host.rootfs("/var/lib/dbus/machine-id"),
-        ]
-        .iter()
-        .map(|path| text(path.as_path()))
-        .find(|id| !id.is_empty())
-        .unwrap_or_else(|| system_uuid.clone())
-        .replace('-', "");
+        let machine_id = [host.rootfs("/etc/machine-id"), host.rootfs("/var/lib/dbus/machine-id")]
+            .iter()
+            .map(|path| text(path.as_path()))
+            .find(|id| !id.is_empty())
+            .unwrap_or_else(|| system_uuid.clone())
+            .replace('-', "");
         let labels =
             ConstLabels::default().with(&[("machine_id", &machine_id), ("system_uuid", &system_uuid)]);
-        Node {
-            machine_id,
-            system_uuid,
-            labels,
-        }
+        Node { machine_id, system_uuid, labels }
     }
 }
 

@@ -28,10 +28,7 @@ static TURN: Mutex<()> = Mutex::new(());
 fn turn() -> MutexGuard<'static, ()> {
     // SAFETY: geteuid cannot fail.
     let user = unsafe { libc::geteuid() };
-    assert_eq!(
-        user, 0,
-        "these tests make cgroups: run them as root (make test does)"
-    );
+    assert_eq!(user, 0, "these tests make cgroups: run them as root (make test does)");
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -59,11 +56,7 @@ impl Server {
                 }
             }
         });
-        Server {
-            stop,
-            thread: Some(thread),
-            port,
-        }
+        Server { stop, thread: Some(thread), port }
     }
 }
 
@@ -111,10 +104,7 @@ impl Cgroup {
         for directory in &directories {
             fs::create_dir_all(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
         }
-        Cgroup {
-            path: path.to_owned(),
-            directories,
-        }
+        Cgroup { path: path.to_owned(), directories }
     }
 
     /// A docker container of this machine that no test made before, as no runtime knows it.
@@ -132,10 +122,7 @@ impl Cgroup {
     fn bash(&self, script: &str) -> Child {
         let mut all = String::new();
         for directory in &self.directories {
-            all.push_str(&format!(
-                "echo $$ > {}/cgroup.procs || exit 9\n",
-                directory.display()
-            ));
+            all.push_str(&format!("echo $$ > {}/cgroup.procs || exit 9\n", directory.display()));
         }
         all.push_str(script);
         Command::new("bash")
@@ -178,11 +165,7 @@ impl Drop for Cgroup {
 fn container_id() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!(
-        "{:06x}{number:06x}{}",
-        std::process::id() & 0xff_ffff,
-        "5eed".repeat(13)
-    )
+    format!("{:06x}{number:06x}{}", std::process::id() & 0xff_ffff, "5eed".repeat(13))
 }
 
 /// `count` connects, each by a process of its own that lives milliseconds.
@@ -201,10 +184,7 @@ fn of_container(metrics: &Metrics, family: &str, container: &str) -> f64 {
 }
 
 fn destination(metrics: &Metrics, family: &str, container: &str, destination: &str) -> Option<f64> {
-    metrics.value(
-        family,
-        &[("container_id", container), ("destination", destination)],
-    )
+    metrics.value(family, &[("container_id", container), ("destination", destination)])
 }
 
 #[test]
@@ -228,34 +208,14 @@ fn connects_of_processes_that_live_milliseconds_are_exact() {
         let container = cgroup.container_id();
         let open = format!("127.0.0.1:{OPEN_PORT}");
         let closed = format!("127.0.0.1:{CLOSED_PORT}");
-        assert_eq!(
-            destination(&metrics, SUCCESSES, &container, &open),
-            Some(100.0),
-            "{layout:?}"
-        );
-        assert_eq!(
-            destination(&metrics, FAILURES, &container, &open),
-            Some(0.0),
-            "{layout:?}"
-        );
-        assert_eq!(
-            destination(&metrics, FAILURES, &container, &closed),
-            Some(37.0),
-            "{layout:?}"
-        );
-        assert_eq!(
-            destination(&metrics, SUCCESSES, &container, &closed),
-            Some(0.0),
-            "{layout:?}"
-        );
+        assert_eq!(destination(&metrics, SUCCESSES, &container, &open), Some(100.0), "{layout:?}");
+        assert_eq!(destination(&metrics, FAILURES, &container, &open), Some(0.0), "{layout:?}");
+        assert_eq!(destination(&metrics, FAILURES, &container, &closed), Some(37.0), "{layout:?}");
+        assert_eq!(destination(&metrics, SUCCESSES, &container, &closed), Some(0.0), "{layout:?}");
         assert_eq!(of_container(&metrics, ACTIVE, &container), 0.0, "{layout:?}");
         // And again, without a pause.
         cgroup.run(&connects("127.0.0.1", OPEN_PORT, 3));
-        assert_eq!(
-            destination(&agent.scrape(), SUCCESSES, &container, &open),
-            Some(103.0),
-            "{layout:?}"
-        );
+        assert_eq!(destination(&agent.scrape(), SUCCESSES, &container, &open), Some(103.0), "{layout:?}");
     }
 }
 
@@ -290,9 +250,8 @@ fn many_writers_on_one_key_lose_nothing() {
     // A new container each round, because creation of the key is the moment two processors meet.
     for round in 0..10 {
         let cgroup = Cgroup::docker(None);
-        let children: Vec<Child> = (0..writers)
-            .map(|_| cgroup.bash(&connects("127.0.0.1", OPEN_PORT, 50)))
-            .collect();
+        let children: Vec<Child> =
+            (0..writers).map(|_| cgroup.bash(&connects("127.0.0.1", OPEN_PORT, 50))).collect();
         for mut child in children {
             child.wait().unwrap();
         }
@@ -318,9 +277,8 @@ fn beyond_its_caps_the_table_keeps_the_sum() {
         let before = agent.scrape().sum(SUCCESSES, &[]);
         let mut made = 0;
         for cgroup in &cgroups {
-            let script: String = (1..=40)
-                .map(|host| connects(&format!("127.0.0.{host}"), OPEN_PORT, 1 + host % 3))
-                .collect();
+            let script: String =
+                (1..=40).map(|host| connects(&format!("127.0.0.{host}"), OPEN_PORT, 1 + host % 3)).collect();
             made += (1..=40).map(|host| 1 + host % 3).sum::<usize>();
             cgroup.run(&script);
         }
@@ -330,9 +288,7 @@ fn beyond_its_caps_the_table_keeps_the_sum() {
             let other = destination(&metrics, SUCCESSES, &cgroup.container_id(), "~other");
             assert!(other.is_some_and(|count| count > 0.0), "{flags:?}");
         }
-        let overflow = metrics
-            .value("nodeprobe_tcp_overflow_connects_total", &[])
-            .unwrap();
+        let overflow = metrics.value("nodeprobe_tcp_overflow_connects_total", &[]).unwrap();
         let other: f64 = cgroups
             .iter()
             .filter_map(|cgroup| destination(&metrics, SUCCESSES, &cgroup.container_id(), "~other"))
@@ -356,10 +312,7 @@ fn active_connections_follow_the_sockets() {
     assert_eq!(of_container(&agent.scrape(), ACTIVE, &container), 5.0);
     // Killed without closing anything; `sleep` holds copies of the sockets until it ends too.
     for directory in &cgroup.directories {
-        for pid in fs::read_to_string(directory.join("cgroup.procs"))
-            .unwrap()
-            .lines()
-        {
+        for pid in fs::read_to_string(directory.join("cgroup.procs")).unwrap().lines() {
             // SAFETY: signals a process this test started.
             unsafe { libc::kill(pid.parse().unwrap(), libc::SIGKILL) };
         }
@@ -378,11 +331,7 @@ fn disk_of(directory: &Path) -> String {
     let device = fs::metadata(directory).unwrap().dev();
     let number = format!("{}:{}", libc::major(device), libc::minor(device));
     let node = fs::canonicalize(format!("/sys/dev/block/{number}")).expect("the directory is on a disk");
-    let whole = if node.join("partition").exists() {
-        node.parent().unwrap().to_owned()
-    } else {
-        node
-    };
+    let whole = if node.join("partition").exists() { node.parent().unwrap().to_owned() } else { node };
     fs::read_to_string(whole.join("dev")).unwrap().trim().to_owned()
 }
 
@@ -408,13 +357,8 @@ fn cpu_memory_and_disk_are_the_kernels() {
     let mut line = [0; 5];
     std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut line).unwrap();
     // The first scrape finds the container; the child that looks at its mounts reports within moments.
-    let written = |metrics: &Metrics| {
-        of_container(
-            metrics,
-            "container_resources_disk_written_bytes_total",
-            &container,
-        )
-    };
+    let written =
+        |metrics: &Metrics| of_container(metrics, "container_resources_disk_written_bytes_total", &container);
     let metrics = until("disk metrics", Duration::from_secs(20), || {
         let metrics = agent.scrape();
         (written(&metrics) > 0.0).then_some(metrics)
@@ -429,11 +373,7 @@ fn cpu_memory_and_disk_are_the_kernels() {
         .find(|series| series.label("container_id") == container && series.value > 0.0)
         .unwrap();
     assert!(!on_mount.label("device").is_empty());
-    let cpu = of_container(
-        &metrics,
-        "container_resources_cpu_usage_seconds_total",
-        &container,
-    );
+    let cpu = of_container(&metrics, "container_resources_cpu_usage_seconds_total", &container);
     assert!(cpu > 0.1, "a loop of 200,000 rounds took {cpu} s");
     let memory = of_container(&metrics, "container_resources_memory_rss_bytes", &container);
     assert!(memory > 10_000.0, "{memory}");
@@ -460,17 +400,10 @@ fn without_capabilities_everything_else_works() {
     Command::new("chmod").arg("755").arg(&script).status().unwrap();
     let agent = Agent::start_binary(&script, &[]);
     let metrics = agent.scrape();
-    let info = |reason| {
-        metrics.value(
-            "nodeprobe_collector_info",
-            &[("collector", "tcp"), ("reason", reason)],
-        )
-    };
+    let info =
+        |reason| metrics.value("nodeprobe_collector_info", &[("collector", "tcp"), ("reason", reason)]);
     assert_eq!(info("no_permission"), Some(1.0), "{:?}", agent.stderr());
-    assert_eq!(
-        metrics.value("nodeprobe_collector_up", &[("collector", "tcp")]),
-        Some(0.0)
-    );
+    assert_eq!(metrics.value("nodeprobe_collector_up", &[("collector", "tcp")]), Some(0.0));
     assert!(metrics.series("nodeprobe_cgroup_watch_info")[0].label("door") == "inotify");
     // New containers, and those nested in a directory that is new itself, are found through inotify.
     let cgroup = Cgroup::docker(None);
@@ -480,10 +413,7 @@ fn without_capabilities_everything_else_works() {
         until("the container", Duration::from_secs(10), || {
             let metrics = agent.scrape();
             let series = metrics.series("container_resources_cpu_usage_seconds_total");
-            series
-                .iter()
-                .any(|series| series.label("container_id") == container)
-                .then_some(())
+            series.iter().any(|series| series.label("container_id") == container).then_some(())
         });
     };
     found(&cgroup.container_id());
@@ -492,10 +422,7 @@ fn without_capabilities_everything_else_works() {
     until("the end of its gauges", Duration::from_secs(10), || {
         let metrics = agent.scrape();
         let series = metrics.series("container_resources_memory_rss_bytes");
-        series
-            .iter()
-            .all(|series| series.label("container_id") != gone)
-            .then_some(())
+        series.iter().all(|series| series.label("container_id") != gone).then_some(())
     });
     drop(agent);
     fs::remove_dir_all(&directory).unwrap();
@@ -505,11 +432,7 @@ fn without_capabilities_everything_else_works() {
 fn on_means_must() {
     let _turn = turn();
     let output = support::run(
-        &[
-            "--collector.tcp=on",
-            "--root=/nonexistent",
-            "--listen=127.0.0.1:0",
-        ],
+        &["--collector.tcp=on", "--root=/nonexistent", "--listen=127.0.0.1:0"],
         Duration::from_secs(10),
     );
     assert_eq!(output.status.code(), Some(2));
@@ -551,10 +474,7 @@ impl NamedHost {
         let text = format!(
             "{{\"ID\":\"{id}\",\"Name\":\"/{name}\",\"Config\":{{\"Image\":\"test:{name}\",\"Labels\":{{}}}}}}"
         );
-        fs::File::create(directory.join("config.v2.json"))
-            .unwrap()
-            .write_all(text.as_bytes())
-            .unwrap();
+        fs::File::create(directory.join("config.v2.json")).unwrap().write_all(text.as_bytes()).unwrap();
     }
 }
 
@@ -578,9 +498,7 @@ fn no_counter_ever_falls() {
     let mut last: std::collections::HashMap<String, f64> = std::collections::HashMap::new();
     let mut state = 0x5eed_u64;
     let mut next = |bound: usize| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % bound
     };
     for step in 0..150 {
@@ -604,11 +522,8 @@ fn no_counter_ever_falls() {
         let mut now = std::collections::HashMap::new();
         for family in [SUCCESSES, FAILURES, "container_resources_cpu_usage_seconds_total"] {
             for series in metrics.series(family) {
-                let key = format!(
-                    "{family} {} {}",
-                    series.label("container_id"),
-                    series.label("destination")
-                );
+                let key =
+                    format!("{family} {} {}", series.label("container_id"), series.label("destination"));
                 now.insert(key, series.value);
             }
         }

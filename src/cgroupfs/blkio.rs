@@ -56,11 +56,7 @@ fn entry(devices: &mut Vec<DeviceIo>, (major, minor): (u32, u32)) -> Option<&mut
     let at = match devices.iter().rposition(same) {
         Some(at) => at,
         None if devices.len() < MAX_DEVICES => {
-            devices.push(DeviceIo {
-                major,
-                minor,
-                ..DeviceIo::default()
-            });
+            devices.push(DeviceIo { major, minor, ..DeviceIo::default() });
             devices.len().checked_sub(1)?
         }
         None => return None,
@@ -90,25 +86,15 @@ mod tests {
             reads: Some(reads),
             writes: Some(writes),
         };
-        assert_eq!(
-            devices,
-            [device(16, 512, 1024, 12, 3), device(0, 4096, 8192, 7, 8)]
-        );
+        assert_eq!(devices, [device(16, 512, 1024, 12, 3), device(0, 4096, 8192, 7, 8)]);
     }
 
     #[test]
     fn what_is_missing_wrong_or_cut() {
         let mut devices = Vec::new();
         parse(b"8:0 Read 5\n8:0 Write x\n", b"", &mut devices);
-        assert_eq!(
-            (devices[0].reads, devices[0].writes, devices[0].read_bytes),
-            (Some(5), None, None)
-        );
-        parse(
-            b"8:0 Read\n8 Read 1\nTotal 0\n8:0 Read 1 2\n8:0 Read 12",
-            b"Total 0\n",
-            &mut devices,
-        );
+        assert_eq!((devices[0].reads, devices[0].writes, devices[0].read_bytes), (Some(5), None, None));
+        parse(b"8:0 Read\n8 Read 1\nTotal 0\n8:0 Read 1 2\n8:0 Read 12", b"Total 0\n", &mut devices);
         assert_eq!(devices, []);
     }
 

@@ -46,15 +46,7 @@ mod tests {
 
     #[test]
     fn wrong_files_are_no_limit() {
-        for bad in [
-            "",
-            "\n",
-            "100000\n",
-            "x 100000\n",
-            "100000 0\n",
-            "0 100000\n",
-            "-1 1\n",
-        ] {
+        for bad in ["", "\n", "100000\n", "x 100000\n", "100000 0\n", "0 100000\n", "-1 1\n"] {
             assert_eq!(parse(bad.as_bytes()), None, "{bad:?}");
         }
         assert_eq!(parse_v1(b"", b""), None);
@@ -64,11 +56,7 @@ mod tests {
     #[test]
     fn survives_any_bytes() {
         fuzz::hammer(b"150000 100000\n", |bytes| {
-            for cores in [
-                parse(bytes),
-                parse_v1(bytes, b"100000\n"),
-                parse_v1(b"1\n", bytes),
-            ] {
+            for cores in [parse(bytes), parse_v1(bytes, b"100000\n"), parse_v1(b"1\n", bytes)] {
                 assert!(cores.is_none_or(|cores| cores.is_finite() && cores > 0.0));
             }
         });

@@ -53,19 +53,13 @@ mod tests {
         let stat = parse(V2);
         assert_eq!(stat.usage_us, Some(5000));
         assert_eq!((stat.user_us, stat.system_us), (Some(3000), Some(2000)));
-        assert_eq!(
-            (stat.throttled_periods, stat.throttled_ns),
-            (Some(4), Some(77_000))
-        );
+        assert_eq!((stat.throttled_periods, stat.throttled_ns), (Some(4), Some(77_000)));
     }
 
     #[test]
     fn version_1() {
         let stat = parse(b"nr_periods 10\nnr_throttled 4\nthrottled_time 123456\n");
-        assert_eq!(
-            (stat.throttled_periods, stat.throttled_ns),
-            (Some(4), Some(123_456))
-        );
+        assert_eq!((stat.throttled_periods, stat.throttled_ns), (Some(4), Some(123_456)));
         assert_eq!(stat.usage_us, None);
     }
 
@@ -74,10 +68,7 @@ mod tests {
         // Without the cpu controller v2 has the usage lines only.
         let stat = parse(b"usage_usec 1\nuser_usec x\nsystem_usec\nthrottled_usec 18446744073709551615\n");
         assert_eq!(stat.usage_us, Some(1));
-        assert_eq!(
-            (stat.user_us, stat.system_us, stat.throttled_ns),
-            (None, None, None)
-        );
+        assert_eq!((stat.user_us, stat.system_us, stat.throttled_ns), (None, None, None));
         assert_eq!(parse(b"usage_usec 12"), CpuStat::default());
     }
 

@@ -54,9 +54,7 @@ fn parse_line(line: &[u8]) -> Option<DeviceIo> {
         *slot = text::number(value.get(1..)?);
     }
     (io.major, io.minor) = device?;
-    let has_values = [io.read_bytes, io.written_bytes, io.reads, io.writes]
-        .iter()
-        .any(Option::is_some);
+    let has_values = [io.read_bytes, io.written_bytes, io.reads, io.writes].iter().any(Option::is_some);
     has_values.then_some(io)
 }
 

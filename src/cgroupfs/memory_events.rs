@@ -48,10 +48,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_wrong_or_cut_is_none() {
-        assert_eq!(
-            parse(b"oom 3\noom_kill x\noom_group_kill 1"),
-            MemoryEvents::default()
-        );
+        assert_eq!(parse(b"oom 3\noom_kill x\noom_group_kill 1"), MemoryEvents::default());
         assert_eq!(parse(b""), MemoryEvents::default());
     }
 

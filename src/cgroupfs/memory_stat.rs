@@ -104,27 +104,15 @@ mod tests {
     #[test]
     fn version_1_prefers_totals() {
         let stat = parse_v1(V1);
-        assert_eq!(
-            (stat.rss, stat.mapped_file, stat.cache),
-            (Some(20), Some(30), Some(10))
-        );
+        assert_eq!((stat.rss, stat.mapped_file, stat.cache), (Some(20), Some(30), Some(10)));
         let stat = parse_v1(b"cache 1\nrss 2\nmapped_file 3\ntotal_rss 20\n");
-        assert_eq!(
-            (stat.rss, stat.mapped_file, stat.cache),
-            (Some(20), Some(3), Some(1))
-        );
+        assert_eq!((stat.rss, stat.mapped_file, stat.cache), (Some(20), Some(3), Some(1)));
     }
 
     #[test]
     fn what_is_missing_wrong_or_cut_is_none() {
-        assert_eq!(
-            parse(b"anon x\nfile -1\nfile_mapped\nanonymous 1\nshmem 12"),
-            MemoryStat::default()
-        );
-        assert_eq!(
-            parse_v1(b"rss x\ncache\ntotal_mapped_file 1"),
-            MemoryStatV1::default()
-        );
+        assert_eq!(parse(b"anon x\nfile -1\nfile_mapped\nanonymous 1\nshmem 12"), MemoryStat::default());
+        assert_eq!(parse_v1(b"rss x\ncache\ntotal_mapped_file 1"), MemoryStatV1::default());
         assert_eq!(parse_v1(b""), MemoryStatV1::default());
     }
 

@@ -11,11 +11,8 @@ use crate::registry::Registry;
 use crate::sys::clock;
 use crate::world::{TurnTimes, World};
 
-static BUILD: Desc = Desc::state(
-    "nodeprobe_build_info",
-    "Version and architecture; always 1.",
-    &["version", "arch"],
-);
+static BUILD: Desc =
+    Desc::state("nodeprobe_build_info", "Version and architecture; always 1.", &["version", "arch"]);
 static UP: Desc = Desc::state(
     "nodeprobe_collector_up",
     "1 if the collector is open and its last refresh worked.",
@@ -26,11 +23,8 @@ static INFO: Desc = Desc::state(
     "Why the collector is absent, or ok; always 1. `nodeprobe doctor` says more.",
     &["collector", "reason"],
 );
-static SECONDS: Desc = Desc::state(
-    "nodeprobe_collector_seconds",
-    "Duration of the last refresh, in seconds.",
-    &["collector"],
-);
+static SECONDS: Desc =
+    Desc::state("nodeprobe_collector_seconds", "Duration of the last refresh, in seconds.", &["collector"]);
 static AGE: Desc = Desc::state(
     "nodeprobe_collector_last_success_age_seconds",
     "Time since the last refresh that worked, in seconds.",
@@ -41,67 +35,40 @@ static CPU: Desc = Desc::counter(
     "CPU time of the process, user and system, in seconds.",
     &[],
 );
-static RSS: Desc = Desc::state(
-    "nodeprobe_resident_memory_bytes",
-    "Resident memory, in bytes (VmRSS).",
-    &[],
-);
-static PEAK: Desc = Desc::state(
-    "nodeprobe_resident_memory_peak_bytes",
-    "Largest resident memory, in bytes (VmHWM).",
-    &[],
-);
+static RSS: Desc = Desc::state("nodeprobe_resident_memory_bytes", "Resident memory, in bytes (VmRSS).", &[]);
+static PEAK: Desc =
+    Desc::state("nodeprobe_resident_memory_peak_bytes", "Largest resident memory, in bytes (VmHWM).", &[]);
 static BPF: Desc = Desc::state(
     "nodeprobe_bpf_map_memory_bytes",
     "Kernel memory of BPF maps, in bytes (memlock in fdinfo).",
     &[],
 );
 static FDS: Desc = Desc::state("nodeprobe_open_fds", "Open file descriptors.", &[]);
-static KEPT: Desc = Desc::state(
-    "nodeprobe_kept_files",
-    "Cgroup and /proc files kept open for quick reading.",
-    &[],
-);
-static UPTIME: Desc = Desc::state(
-    "nodeprobe_uptime_seconds",
-    "Time since the start of the process, in seconds.",
-    &[],
-);
+static KEPT: Desc =
+    Desc::state("nodeprobe_kept_files", "Cgroup and /proc files kept open for quick reading.", &[]);
+static UPTIME: Desc =
+    Desc::state("nodeprobe_uptime_seconds", "Time since the start of the process, in seconds.", &[]);
 static TURNS: Desc = Desc::histogram(
     "nodeprobe_loop_turn_seconds",
     "Time a turn of the loop took, without its wait, in seconds.",
     &[],
 );
-static ACCEPTED: Desc = Desc::counter(
-    "nodeprobe_http_connections_total",
-    "HTTP connections accepted.",
-    &[],
-);
-static ACCEPT_ERRORS: Desc = Desc::counter(
-    "nodeprobe_http_accept_errors_total",
-    "Failures of accept(2).",
-    &[],
-);
+static ACCEPTED: Desc = Desc::counter("nodeprobe_http_connections_total", "HTTP connections accepted.", &[]);
+static ACCEPT_ERRORS: Desc =
+    Desc::counter("nodeprobe_http_accept_errors_total", "Failures of accept(2).", &[]);
 static CLOSED: Desc = Desc::counter(
     "nodeprobe_http_connections_closed_total",
     "HTTP connections closed before their time, by reason.",
     &["reason"],
 );
-static RESPONSES: Desc = Desc::counter(
-    "nodeprobe_http_responses_total",
-    "HTTP responses by status.",
-    &["code"],
-);
+static RESPONSES: Desc =
+    Desc::counter("nodeprobe_http_responses_total", "HTTP responses by status.", &["code"]);
 static HANDLER_ERRORS: Desc = Desc::counter(
     "promhttp_metric_handler_errors_total",
     "Always 0: for dashboards of agents that could fail to gather or encode.",
     &["cause"],
 );
-static SERIES: Desc = Desc::state(
-    "nodeprobe_series",
-    "Series of the metric in this scrape.",
-    &["metric"],
-);
+static SERIES: Desc = Desc::state("nodeprobe_series", "Series of the metric in this scrape.", &["metric"]);
 static DROPPED: Desc = Desc::counter(
     "nodeprobe_series_dropped_total",
     "Series left out of scrapes because the metric was at --series-limit.",
@@ -147,25 +114,18 @@ struct Itself {
 
 fn open(world: &mut World) -> Result<Opened> {
     let status_file = KernelFile::one_piece(world.host.own("status"));
-    Ok(Opened::Ready(Box::new(Itself {
-        status_file,
-        status: SelfStatus::default(),
-        open_fds: None,
-    })))
+    Ok(Opened::Ready(Box::new(Itself { status_file, status: SelfStatus::default(), open_fds: None })))
 }
 
 impl Collector for Itself {
     fn refresh(&mut self, world: &mut World) -> Result<()> {
         let mut buffer = Vec::new();
         self.status = self_status::parse(
-            self.status_file
-                .read(&mut world.kept_files, &mut buffer)
-                .context("/proc/self/status")?,
+            self.status_file.read(&mut world.kept_files, &mut buffer).context("/proc/self/status")?,
         );
         // The directory's own descriptor is among them.
-        self.open_fds = std::fs::read_dir(world.host.own("fd"))
-            .ok()
-            .map(|all| all.count().saturating_sub(1) as u64);
+        self.open_fds =
+            std::fs::read_dir(world.host.own("fd")).ok().map(|all| all.count().saturating_sub(1) as u64);
         Ok(())
     }
 
@@ -176,11 +136,7 @@ impl Collector for Itself {
             out.add(&INFO, &[status.name, status.reason.word()], 1.0);
             if let Some(succeeded_ns) = status.succeeded_ns {
                 out.add(&SECONDS, &[status.name], status.took_ns as f64 / 1e9);
-                out.add(
-                    &AGE,
-                    &[status.name],
-                    world.now_ns.saturating_sub(succeeded_ns) as f64 / 1e9,
-                );
+                out.add(&AGE, &[status.name], world.now_ns.saturating_sub(succeeded_ns) as f64 / 1e9);
             }
         }
         out.add(&CPU, &[], clock::process_cpu_ns() as f64 / 1e9);
@@ -195,11 +151,7 @@ impl Collector for Itself {
                 out.add(desc, &[], value as f64);
             }
         }
-        out.add(
-            &UPTIME,
-            &[],
-            world.now_ns.saturating_sub(world.started_ns) as f64 / 1e9,
-        );
+        out.add(&UPTIME, &[], world.now_ns.saturating_sub(world.started_ns) as f64 / 1e9);
         let turns: &TurnTimes = &world.turns;
         out.histogram(&TURNS, &[], &turns.buckets(), turns.sum_s, turns.count);
         out.add(&ACCEPTED, &[], world.http.accepted as f64);

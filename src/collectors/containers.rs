@@ -22,11 +22,8 @@ static WATCH: Desc = Desc::state(
     &["door", "layout"],
 );
 static KNOWN: Desc = Desc::state("nodeprobe_containers", "Containers that are alive.", &[]);
-static CGROUPS: Desc = Desc::state(
-    "nodeprobe_container_cgroups",
-    "Cgroup directories of containers that are known.",
-    &[],
-);
+static CGROUPS: Desc =
+    Desc::state("nodeprobe_container_cgroups", "Cgroup directories of containers that are known.", &[]);
 static REFUSED: Desc = Desc::counter(
     "nodeprobe_containers_refused_total",
     "Cgroups of containers not taken in because too many were known.",
@@ -57,10 +54,7 @@ struct Finder {
 
 fn open(world: &mut World) -> Result<Opened> {
     if world.hierarchies.layout() == "none" {
-        let line = format!(
-            "no cgroup hierarchy at {} (--cgroupfs-root)",
-            world.host.cgroup("").display()
-        );
+        let line = format!("no cgroup hierarchy at {} (--cgroupfs-root)", world.host.cgroup("").display());
         return Ok(Opened::Absent(Reason::NotFound, line));
     }
     // The watch first, then the walk: a cgroup made in between is seen by one of them.
@@ -68,20 +62,14 @@ fn open(world: &mut World) -> Result<Opened> {
     for problem in problems {
         info!("cgroups are found by {} because {problem}", watch.door());
     }
-    let mut finder = Finder {
-        watch,
-        walks: 0,
-        stale: true,
-    };
+    let mut finder = Finder { watch, walks: 0, stale: true };
     finder.refresh(world)?;
     Ok(Opened::Ready(Box::new(finder)))
 }
 
 impl Finder {
     fn read(&mut self, world: &mut World) {
-        self.stale |= self
-            .watch
-            .read(&world.hierarchies, &mut world.containers, world.now_ns);
+        self.stale |= self.watch.read(&world.hierarchies, &mut world.containers, world.now_ns);
     }
 }
 
@@ -95,9 +83,7 @@ impl Collector for Finder {
     fn ready(&mut self, world: &mut World, _fd: RawFd) -> Result<()> {
         self.read(world);
         // Names are found at once: the runtime's files may be gone soon.
-        world
-            .containers
-            .settle(&world.host, world.now_ns, &mut world.events);
+        world.containers.settle(&world.host, world.now_ns, &mut world.events);
         Ok(())
     }
 
@@ -105,12 +91,9 @@ impl Collector for Finder {
         self.read(world);
         if std::mem::take(&mut self.stale) {
             self.walks += 1;
-            self.watch
-                .walk(&world.hierarchies, &mut world.containers, world.now_ns);
+            self.watch.walk(&world.hierarchies, &mut world.containers, world.now_ns);
         }
-        world
-            .containers
-            .settle(&world.host, world.now_ns, &mut world.events);
+        world.containers.settle(&world.host, world.now_ns, &mut world.events);
         Ok(())
     }
 

@@ -27,21 +27,12 @@ use crate::world::{KeptFiles, World};
 
 const LABELS: &[&str] = &["mount_point", "device", "volume"];
 
-static SIZE: Desc = Desc::state(
-    "container_resources_disk_size_bytes",
-    "Size of the file system, in bytes.",
-    LABELS,
-);
-static USED: Desc = Desc::state(
-    "container_resources_disk_used_bytes",
-    "Space that is not free, in bytes.",
-    LABELS,
-);
-static RESERVED: Desc = Desc::state(
-    "container_resources_disk_reserved_bytes",
-    "Free space only root may use, in bytes.",
-    LABELS,
-);
+static SIZE: Desc =
+    Desc::state("container_resources_disk_size_bytes", "Size of the file system, in bytes.", LABELS);
+static USED: Desc =
+    Desc::state("container_resources_disk_used_bytes", "Space that is not free, in bytes.", LABELS);
+static RESERVED: Desc =
+    Desc::state("container_resources_disk_reserved_bytes", "Free space only root may use, in bytes.", LABELS);
 static READS: Desc = Desc::counter(
     "container_resources_disk_reads_total",
     "Reads of the disk by the container, on the shortest of its mounts of that disk (empty without one).",
@@ -52,16 +43,10 @@ static WRITES: Desc = Desc::counter(
     "Writes to the disk by the container, on the shortest of its mounts of that disk (empty without one).",
     LABELS,
 );
-static READ_BYTES: Desc = Desc::counter(
-    "container_resources_disk_read_bytes_total",
-    "Bytes read, as for reads.",
-    LABELS,
-);
-static WRITTEN_BYTES: Desc = Desc::counter(
-    "container_resources_disk_written_bytes_total",
-    "Bytes written, as for writes.",
-    LABELS,
-);
+static READ_BYTES: Desc =
+    Desc::counter("container_resources_disk_read_bytes_total", "Bytes read, as for reads.", LABELS);
+static WRITTEN_BYTES: Desc =
+    Desc::counter("container_resources_disk_written_bytes_total", "Bytes written, as for writes.", LABELS);
 static ABANDONED: Desc = Desc::counter(
     "nodeprobe_filesystem_probes_abandoned_total",
     "Child processes measuring file systems that were killed because they hung.",
@@ -74,16 +59,7 @@ pub static SPEC: Spec = Spec {
     about: "File systems and disk I/O of containers",
     default: Enable::Auto,
     refresh: When::Interval,
-    metrics: &[
-        &SIZE,
-        &USED,
-        &RESERVED,
-        &READS,
-        &WRITES,
-        &READ_BYTES,
-        &WRITTEN_BYTES,
-        &ABANDONED,
-    ],
+    metrics: &[&SIZE, &USED, &RESERVED, &READS, &WRITES, &READ_BYTES, &WRITTEN_BYTES, &ABANDONED],
     open,
 };
 
@@ -181,10 +157,7 @@ impl IoFiles {
                 }
             }
             IoFiles::V1 { serviced, bytes } => {
-                let serviced = serviced
-                    .read(kept, buffer)
-                    .map(<[u8]>::to_vec)
-                    .unwrap_or_default();
+                let serviced = serviced.read(kept, buffer).map(<[u8]>::to_vec).unwrap_or_default();
                 let bytes = bytes.read(kept, buffer).unwrap_or_default();
                 blkio::parse(&serviced, bytes, devices);
             }
@@ -222,9 +195,7 @@ impl Disk {
                 failures: 0,
                 probed: false,
             });
-            instance
-                .files
-                .read(&mut world.kept_files, &mut self.buffer, &mut self.devices);
+            instance.files.read(&mut world.kept_files, &mut self.buffer, &mut self.devices);
             for io in self.devices.iter().take(limits::DEVICES_PER_CONTAINER) {
                 let number = device_number(io.major, io.minor);
                 unknown |= !self.disk_names.contains_key(&number);
@@ -245,10 +216,7 @@ impl Disk {
         let disks = diskstats::parse(&table);
         for (_, number, _) in self.io.totals() {
             let disk = disks.by_number((number >> 32) as u32, number as u32);
-            let name = disk
-                .map(|disk| disk.name)
-                .filter(|name| diskstats::whole_device(name))
-                .unwrap_or("");
+            let name = disk.map(|disk| disk.name).filter(|name| diskstats::whole_device(name)).unwrap_or("");
             self.disk_names.insert(number, name.into());
         }
     }
@@ -313,19 +281,13 @@ impl Disk {
         let mut jobs = Vec::new();
         let mut owners = HashMap::new();
         for (number, &(_, id)) in due.iter().enumerate() {
-            let Some(path) = world
-                .containers
-                .instance(id)
-                .map(|instance| instance.path.trim_start_matches('/'))
+            let Some(path) =
+                world.containers.instance(id).map(|instance| instance.path.trim_start_matches('/'))
             else {
                 continue;
             };
             let number = number as u32;
-            let cgroups = world
-                .hierarchies
-                .searched()
-                .map(|(_, mount)| mount.join(path))
-                .collect();
+            let cgroups = world.hierarchies.searched().map(|(_, mount)| mount.join(path)).collect();
             jobs.push(Job { number, cgroups });
             owners.insert(number, id);
         }
@@ -333,12 +295,7 @@ impl Disk {
         let worker =
             Worker::spawn(|pipe| mounts::probe(&host, &jobs, pipe)).context("child for file systems")?;
         let deadline_ns = world.now_ns + limits::FILESYSTEMS_TIME.as_nanos() as u64;
-        self.probe = Some(Probe {
-            worker,
-            jobs: owners,
-            data: Vec::new(),
-            deadline_ns,
-        });
+        self.probe = Some(Probe { worker, jobs: owners, data: Vec::new(), deadline_ns });
         self.started_ns = Some(world.now_ns);
         if all {
             self.started_for_all_ns = self.started_ns;
@@ -438,11 +395,7 @@ impl Collector for Disk {
             let (Some(identity), Some(known)) = (instance.identity, self.instances.get(&id)) else {
                 continue;
             };
-            for mount in known
-                .mounts
-                .iter()
-                .filter(|mount| self.is_relevant(identity, mount))
-            {
+            for mount in known.mounts.iter().filter(|mount| self.is_relevant(identity, mount)) {
                 let Some(usage) = mount.usage else { continue };
                 let labels = [mount.mount_point.as_str(), &mount.device, &mount.volume];
                 out.container(&named.labels, &SIZE, &labels, usage.size_bytes as f64);
@@ -451,10 +404,9 @@ impl Collector for Disk {
             }
         }
         for (identity, number, totals) in self.io.totals() {
-            let (Some(named), Some(place)) = (
-                world.containers.identity(identity),
-                self.places.get(&(identity, number)),
-            ) else {
+            let (Some(named), Some(place)) =
+                (world.containers.identity(identity), self.places.get(&(identity, number)))
+            else {
                 continue;
             };
             let labels = [place.mount_point.as_str(), &place.device, &place.volume];

@@ -139,13 +139,8 @@ pub fn document() -> String {
                     || desc.name.starts_with("nodeprobe_")
                     || desc.name.contains('_')
             );
-            let _ = writeln!(
-                text,
-                "| `{}` | {kind} | {} | {} |",
-                desc.name,
-                desc.labels.join(", "),
-                desc.help
-            );
+            let _ =
+                writeln!(text, "| `{}` | {kind} | {} | {} |", desc.name, desc.labels.join(", "), desc.help);
         }
     }
     text
@@ -162,38 +157,22 @@ mod tests {
     fn every_family_is_well_named_and_owned_once() {
         let mut names = Vec::new();
         for spec in COLLECTORS {
-            assert!(
-                !spec.about.ends_with('.') && !spec.metrics.is_empty(),
-                "{}",
-                spec.name
-            );
+            assert!(!spec.about.ends_with('.') && !spec.metrics.is_empty(), "{}", spec.name);
             for desc in spec.metrics {
                 let name = desc.name;
                 assert!(!names.contains(&name), "{name} has two owners");
                 names.push(name);
                 assert!(
-                    name.bytes()
-                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+                    name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
                     "{name}"
                 );
                 assert_eq!(name.ends_with("_total"), desc.kind == Kind::Counter, "{name}");
+                assert!(desc.help.ends_with('.') && desc.help.len() > 10, "{name}: {}", desc.help);
                 assert!(
-                    desc.help.ends_with('.') && desc.help.len() > 10,
-                    "{name}: {}",
-                    desc.help
-                );
-                assert!(
-                    !["_ms", "_kb", "_us", "_percent"]
-                        .iter()
-                        .any(|unit| name.ends_with(unit)),
+                    !["_ms", "_kb", "_us", "_percent"].iter().any(|unit| name.ends_with(unit)),
                     "{name}: base units"
                 );
-                assert!(
-                    desc.labels
-                        .iter()
-                        .all(|label| !label.starts_with("__") && *label != "le"),
-                    "{name}"
-                );
+                assert!(desc.labels.iter().all(|label| !label.starts_with("__") && *label != "le"), "{name}");
             }
         }
     }

@@ -15,11 +15,7 @@ static USAGE: Desc = Desc::counter(
     "CPU time of the node by mode, in seconds (/proc/stat).",
     &["mode"],
 );
-static CORES: Desc = Desc::state(
-    "node_resources_cpu_logical_cores",
-    "Logical CPUs that are online.",
-    &[],
-);
+static CORES: Desc = Desc::state("node_resources_cpu_logical_cores", "Logical CPUs that are online.", &[]);
 
 /// This collector's row.
 pub static SPEC: Spec = Spec {
@@ -50,11 +46,7 @@ fn open(world: &mut World) -> Result<Opened> {
 impl Collector for NodeCpu {
     fn refresh(&mut self, world: &mut World) -> Result<()> {
         let mut buffer = Vec::new();
-        let stat = stat::parse(
-            self.file
-                .read(&mut world.kept_files, &mut buffer)
-                .context("/proc/stat")?,
-        );
+        let stat = stat::parse(self.file.read(&mut world.kept_files, &mut buffer).context("/proc/stat")?);
         if stat.cpu.is_none() {
             return Err(Error::new(Reason::Failed, "/proc/stat: no line of all CPUs"));
         }

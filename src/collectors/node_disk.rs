@@ -10,17 +10,10 @@ use crate::registry::Registry;
 use crate::world::World;
 
 static READS: Desc = Desc::counter("node_resources_disk_reads_total", "Reads completed.", &["device"]);
-static WRITES: Desc = Desc::counter(
-    "node_resources_disk_writes_total",
-    "Writes completed.",
-    &["device"],
-);
+static WRITES: Desc = Desc::counter("node_resources_disk_writes_total", "Writes completed.", &["device"]);
 static READ_BYTES: Desc = Desc::counter("node_resources_disk_read_bytes_total", "Bytes read.", &["device"]);
-static WRITTEN_BYTES: Desc = Desc::counter(
-    "node_resources_disk_written_bytes_total",
-    "Bytes written.",
-    &["device"],
-);
+static WRITTEN_BYTES: Desc =
+    Desc::counter("node_resources_disk_written_bytes_total", "Bytes written.", &["device"]);
 static READ_TIME: Desc = Desc::counter(
     "node_resources_disk_read_time_seconds_total",
     "Time all reads took together, in seconds.",
@@ -43,15 +36,7 @@ pub static SPEC: Spec = Spec {
     about: "I/O of whole disks",
     default: Enable::Auto,
     refresh: When::BeforeScrape,
-    metrics: &[
-        &READS,
-        &WRITES,
-        &READ_BYTES,
-        &WRITTEN_BYTES,
-        &READ_TIME,
-        &WRITE_TIME,
-        &IO_TIME,
-    ],
+    metrics: &[&READS, &WRITES, &READ_BYTES, &WRITTEN_BYTES, &READ_TIME, &WRITE_TIME, &IO_TIME],
     open,
 };
 
@@ -62,10 +47,7 @@ struct NodeDisk {
 }
 
 fn open(world: &mut World) -> Result<Opened> {
-    let mut collector = NodeDisk {
-        file: KernelFile::new(world.host.proc("diskstats")),
-        disks: Vec::new(),
-    };
+    let mut collector = NodeDisk { file: KernelFile::new(world.host.proc("diskstats")), disks: Vec::new() };
     collector.refresh(world)?;
     Ok(Opened::Ready(Box::new(collector)))
 }
@@ -73,31 +55,22 @@ fn open(world: &mut World) -> Result<Opened> {
 impl Collector for NodeDisk {
     fn refresh(&mut self, world: &mut World) -> Result<()> {
         let mut buffer = Vec::new();
-        let disks = diskstats::parse(
-            self.file
-                .read(&mut world.kept_files, &mut buffer)
-                .context("/proc/diskstats")?,
-        );
+        let disks =
+            diskstats::parse(self.file.read(&mut world.kept_files, &mut buffer).context("/proc/diskstats")?);
         self.disks.clear();
-        self.disks.extend(
-            disks
-                .all()
-                .iter()
-                .filter(|disk| diskstats::whole_device(disk.name))
-                .map(|disk| {
-                    let seconds = |milliseconds: u64| milliseconds as f64 / 1e3;
-                    let values = [
-                        disk.reads as f64,
-                        disk.writes as f64,
-                        disk.read_bytes as f64,
-                        disk.written_bytes as f64,
-                        seconds(disk.read_time_ms),
-                        seconds(disk.write_time_ms),
-                        seconds(disk.io_time_ms),
-                    ];
-                    (disk.name.into(), values)
-                }),
-        );
+        self.disks.extend(disks.all().iter().filter(|disk| diskstats::whole_device(disk.name)).map(|disk| {
+            let seconds = |milliseconds: u64| milliseconds as f64 / 1e3;
+            let values = [
+                disk.reads as f64,
+                disk.writes as f64,
+                disk.read_bytes as f64,
+                disk.written_bytes as f64,
+                seconds(disk.read_time_ms),
+                seconds(disk.write_time_ms),
+                seconds(disk.io_time_ms),
+            ];
+            (disk.name.into(), values)
+        }));
         Ok(())
     }
 

@@ -12,11 +12,8 @@ use crate::sys::process;
 use crate::world::World;
 
 static AGENT: Desc = Desc::state("node_agent_info", "Version of the agent; always 1.", &["version"]);
-static INFO: Desc = Desc::state(
-    "node_info",
-    "Host name and kernel release; always 1.",
-    &["hostname", "kernel_version"],
-);
+static INFO: Desc =
+    Desc::state("node_info", "Host name and kernel release; always 1.", &["hostname", "kernel_version"]);
 static CLOUD: Desc = Desc::state(
     "node_cloud_info",
     "The cloud instance this node is; always 1, empty labels where unknown.",
@@ -33,11 +30,7 @@ static CLOUD: Desc = Desc::state(
         "public_ipv4",
     ],
 );
-static UPTIME: Desc = Desc::state(
-    "node_uptime_seconds",
-    "Time since boot, in seconds (/proc/uptime).",
-    &[],
-);
+static UPTIME: Desc = Desc::state("node_uptime_seconds", "Time since boot, in seconds (/proc/uptime).", &[]);
 
 /// This collector's row.
 pub static SPEC: Spec = Spec {
@@ -64,12 +57,8 @@ fn open(world: &mut World) -> Result<Opened> {
     // The host's name, not that of the container nodeprobe may run in.
     let live = world.host.is_live();
     let hostname = live.then(|| {
-        process::inside_namespace(
-            &world.host.proc("1/ns/uts"),
-            &world.host.own("ns/uts"),
-            process::host_name,
-        )
-        .ok()
+        process::inside_namespace(&world.host.proc("1/ns/uts"), &world.host.own("ns/uts"), process::host_name)
+            .ok()
     });
     Ok(Opened::Ready(Box::new(NodeInfo {
         hostname: hostname.flatten().unwrap_or_else(|| text("sys/kernel/hostname")),
@@ -82,11 +71,8 @@ fn open(world: &mut World) -> Result<Opened> {
 impl Collector for NodeInfo {
     fn refresh(&mut self, world: &mut World) -> Result<()> {
         let mut buffer = Vec::new();
-        self.uptime_s = uptime::parse(
-            self.uptime
-                .read(&mut world.kept_files, &mut buffer)
-                .context("/proc/uptime")?,
-        );
+        self.uptime_s =
+            uptime::parse(self.uptime.read(&mut world.kept_files, &mut buffer).context("/proc/uptime")?);
         Ok(())
     }
 

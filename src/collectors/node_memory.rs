@@ -9,26 +9,17 @@ use crate::procfs::meminfo::{self, MemInfo};
 use crate::registry::Registry;
 use crate::world::World;
 
-static TOTAL: Desc = Desc::state(
-    "node_resources_memory_total_bytes",
-    "Usable memory, in bytes (MemTotal).",
-    &[],
-);
-static FREE: Desc = Desc::state(
-    "node_resources_memory_free_bytes",
-    "Memory nobody uses, in bytes (MemFree).",
-    &[],
-);
+static TOTAL: Desc =
+    Desc::state("node_resources_memory_total_bytes", "Usable memory, in bytes (MemTotal).", &[]);
+static FREE: Desc =
+    Desc::state("node_resources_memory_free_bytes", "Memory nobody uses, in bytes (MemFree).", &[]);
 static AVAILABLE: Desc = Desc::state(
     "node_resources_memory_available_bytes",
     "Memory new work can have without swapping, in bytes (MemAvailable).",
     &[],
 );
-static CACHED: Desc = Desc::state(
-    "node_resources_memory_cached_bytes",
-    "Page cache, in bytes (Cached).",
-    &[],
-);
+static CACHED: Desc =
+    Desc::state("node_resources_memory_cached_bytes", "Page cache, in bytes (Cached).", &[]);
 
 /// This collector's row.
 pub static SPEC: Spec = Spec {
@@ -46,10 +37,8 @@ struct NodeMemory {
 }
 
 fn open(world: &mut World) -> Result<Opened> {
-    let mut collector = NodeMemory {
-        file: KernelFile::one_piece(world.host.proc("meminfo")),
-        memory: MemInfo::default(),
-    };
+    let mut collector =
+        NodeMemory { file: KernelFile::one_piece(world.host.proc("meminfo")), memory: MemInfo::default() };
     collector.refresh(world)?;
     Ok(Opened::Ready(Box::new(collector)))
 }
@@ -57,11 +46,8 @@ fn open(world: &mut World) -> Result<Opened> {
 impl Collector for NodeMemory {
     fn refresh(&mut self, world: &mut World) -> Result<()> {
         let mut buffer = Vec::new();
-        self.memory = meminfo::parse(
-            self.file
-                .read(&mut world.kept_files, &mut buffer)
-                .context("/proc/meminfo")?,
-        );
+        self.memory =
+            meminfo::parse(self.file.read(&mut world.kept_files, &mut buffer).context("/proc/meminfo")?);
         Ok(())
     }
 

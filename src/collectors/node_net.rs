@@ -19,31 +19,16 @@ use crate::world::World;
 
 static RECEIVED_BYTES: Desc =
     Desc::counter("node_net_received_bytes_total", "Bytes received.", &["interface"]);
-static SENT_BYTES: Desc = Desc::counter(
-    "node_net_transmitted_bytes_total",
-    "Bytes transmitted.",
-    &["interface"],
-);
-static RECEIVED_PACKETS: Desc = Desc::counter(
-    "node_net_received_packets_total",
-    "Packets received.",
-    &["interface"],
-);
-static SENT_PACKETS: Desc = Desc::counter(
-    "node_net_transmitted_packets_total",
-    "Packets transmitted.",
-    &["interface"],
-);
-static UP: Desc = Desc::state(
-    "node_net_interface_up",
-    "1 if the interface's operational state is up.",
-    &["interface"],
-);
-static IP: Desc = Desc::state(
-    "node_net_interface_ip",
-    "An address of the interface; always 1.",
-    &["interface", "ip"],
-);
+static SENT_BYTES: Desc =
+    Desc::counter("node_net_transmitted_bytes_total", "Bytes transmitted.", &["interface"]);
+static RECEIVED_PACKETS: Desc =
+    Desc::counter("node_net_received_packets_total", "Packets received.", &["interface"]);
+static SENT_PACKETS: Desc =
+    Desc::counter("node_net_transmitted_packets_total", "Packets transmitted.", &["interface"]);
+static UP: Desc =
+    Desc::state("node_net_interface_up", "1 if the interface's operational state is up.", &["interface"]);
+static IP: Desc =
+    Desc::state("node_net_interface_ip", "An address of the interface; always 1.", &["interface", "ip"]);
 
 /// This collector's row.
 pub static SPEC: Spec = Spec {
@@ -51,14 +36,7 @@ pub static SPEC: Spec = Spec {
     about: "Physical network interfaces of the host",
     default: Enable::Auto,
     refresh: When::BeforeScrape,
-    metrics: &[
-        &RECEIVED_BYTES,
-        &SENT_BYTES,
-        &RECEIVED_PACKETS,
-        &SENT_PACKETS,
-        &UP,
-        &IP,
-    ],
+    metrics: &[&RECEIVED_BYTES, &SENT_BYTES, &RECEIVED_PACKETS, &SENT_PACKETS, &UP, &IP],
     open,
 };
 
@@ -74,15 +52,8 @@ struct NodeNet {
 }
 
 enum Source {
-    Netlink {
-        socket: NetlinkSocket,
-        sequence: u32,
-        links: usize,
-        dumped_ns: u64,
-    },
-    Files {
-        net_dev: KernelFile,
-    },
+    Netlink { socket: NetlinkSocket, sequence: u32, links: usize, dumped_ns: u64 },
+    Files { net_dev: KernelFile },
 }
 
 #[derive(Debug, Default)]
@@ -104,20 +75,10 @@ fn open(world: &mut World) -> Result<Opened> {
         Err(std::io::ErrorKind::NotFound.into())
     };
     let source = match inside {
-        Ok(socket) => Source::Netlink {
-            socket,
-            sequence: 0,
-            links: 0,
-            dumped_ns: 0,
-        },
-        Err(_) => Source::Files {
-            net_dev: KernelFile::new(world.host.proc("1/net/dev")),
-        },
+        Ok(socket) => Source::Netlink { socket, sequence: 0, links: 0, dumped_ns: 0 },
+        Err(_) => Source::Files { net_dev: KernelFile::new(world.host.proc("1/net/dev")) },
     };
-    let mut collector = NodeNet {
-        source,
-        interfaces: Vec::new(),
-    };
+    let mut collector = NodeNet { source, interfaces: Vec::new() };
     collector.refresh(world)?;
     Ok(Opened::Ready(Box::new(collector)))
 }
@@ -128,9 +89,7 @@ impl NodeNet {
             return Ok(());
         };
         let mut buffer = Vec::new();
-        let table = net_dev
-            .read(&mut world.kept_files, &mut buffer)
-            .context("/proc/1/net/dev")?;
+        let table = net_dev.read(&mut world.kept_files, &mut buffer).context("/proc/1/net/dev")?;
         self.interfaces = net_dev::parse(table)
             .filter(|row| is_tracked_interface(row.name))
             .take(limits::INTERFACES)
@@ -153,13 +112,7 @@ impl NodeNet {
     }
 
     fn refresh_from_netlink(&mut self, now_ns: u64) -> Result<()> {
-        let Source::Netlink {
-            socket,
-            sequence,
-            links,
-            dumped_ns,
-        } = &mut self.source
-        else {
+        let Source::Netlink { socket, sequence, links, dumped_ns } = &mut self.source else {
             return Ok(());
         };
         let minute_ns = limits::LIMITS_INTERVAL.as_nanos() as u64;
@@ -174,10 +127,7 @@ impl NodeNet {
                     }
                 });
                 // An interface that went away is gone from the next dump.
-                if outcome
-                    .as_ref()
-                    .is_err_and(|error| error.reason() != Reason::NotFound)
-                {
+                if outcome.as_ref().is_err_and(|error| error.reason() != Reason::NotFound) {
                     outcome.context("RTM_GETLINK")?;
                 }
             }

@@ -66,10 +66,8 @@ impl Collector for NodePressure {
     fn refresh(&mut self, world: &mut World) -> Result<()> {
         let mut buffer = Vec::new();
         for (_, file, value) in &mut self.0 {
-            *value = pressure::parse(
-                file.read(&mut world.kept_files, &mut buffer)
-                    .context("/proc/pressure")?,
-            );
+            *value =
+                pressure::parse(file.read(&mut world.kept_files, &mut buffer).context("/proc/pressure")?);
         }
         Ok(())
     }

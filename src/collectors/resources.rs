@@ -19,16 +19,10 @@ use crate::procfs::pressure;
 use crate::registry::Registry;
 use crate::world::{KeptFiles, World};
 
-static CPU_LIMIT: Desc = Desc::state(
-    "container_resources_cpu_limit_cores",
-    "CPU limit, in cores; absent without one.",
-    &[],
-);
-static CPU_USAGE: Desc = Desc::counter(
-    "container_resources_cpu_usage_seconds_total",
-    "CPU time used, in seconds.",
-    &[],
-);
+static CPU_LIMIT: Desc =
+    Desc::state("container_resources_cpu_limit_cores", "CPU limit, in cores; absent without one.", &[]);
+static CPU_USAGE: Desc =
+    Desc::counter("container_resources_cpu_usage_seconds_total", "CPU time used, in seconds.", &[]);
 static CPU_THROTTLED: Desc = Desc::counter(
     "container_resources_cpu_throttled_seconds_total",
     "Time for which the CPU limit kept tasks from running, in seconds.",
@@ -49,21 +43,12 @@ static IO_PRESSURE: Desc = Desc::counter(
     "Time in which some (or all) tasks waited for I/O, in seconds.",
     &["kind"],
 );
-static MEMORY_LIMIT: Desc = Desc::state(
-    "container_resources_memory_limit_bytes",
-    "Memory limit, in bytes; absent without one.",
-    &[],
-);
-static MEMORY_RSS: Desc = Desc::gauge(
-    "container_resources_memory_rss_bytes",
-    "Anonymous and mapped file memory, in bytes.",
-    &[],
-);
-static MEMORY_CACHE: Desc = Desc::gauge(
-    "container_resources_memory_cache_bytes",
-    "Page cache, in bytes.",
-    &[],
-);
+static MEMORY_LIMIT: Desc =
+    Desc::state("container_resources_memory_limit_bytes", "Memory limit, in bytes; absent without one.", &[]);
+static MEMORY_RSS: Desc =
+    Desc::gauge("container_resources_memory_rss_bytes", "Anonymous and mapped file memory, in bytes.", &[]);
+static MEMORY_CACHE: Desc =
+    Desc::gauge("container_resources_memory_cache_bytes", "Page cache, in bytes.", &[]);
 
 /// This collector's row.
 pub static SPEC: Spec = Spec {
@@ -118,16 +103,8 @@ struct Files {
 }
 
 enum CpuFiles {
-    V2 {
-        stat: KernelFile,
-        max: KernelFile,
-    },
-    V1 {
-        usage: KernelFile,
-        stat: KernelFile,
-        quota: KernelFile,
-        period: KernelFile,
-    },
+    V2 { stat: KernelFile, max: KernelFile },
+    V1 { usage: KernelFile, stat: KernelFile, quota: KernelFile, period: KernelFile },
     None,
 }
 
@@ -142,9 +119,7 @@ impl Files {
     fn new(hierarchies: &Hierarchies, path: &str) -> Files {
         let path = path.trim_start_matches('/');
         let file = |directory: &Path, name: &str| KernelFile::one_piece(directory.join(path).join(name));
-        let v2 = hierarchies
-            .directory(Place::V2)
-            .filter(|directory| directory.join(path).is_dir());
+        let v2 = hierarchies.directory(Place::V2).filter(|directory| directory.join(path).is_dir());
         let cpu = match (hierarchies.directory(Place::Cpu), hierarchies.cpuacct(), v2) {
             (Some(cpu), Some(cpuacct), _) => CpuFiles::V1 {
                 usage: file(cpuacct, "cpuacct.usage"),
@@ -152,21 +127,16 @@ impl Files {
                 quota: file(cpu, "cpu.cfs_quota_us"),
                 period: file(cpu, "cpu.cfs_period_us"),
             },
-            (_, _, Some(v2)) => CpuFiles::V2 {
-                stat: file(v2, "cpu.stat"),
-                max: file(v2, "cpu.max"),
-            },
+            (_, _, Some(v2)) => CpuFiles::V2 { stat: file(v2, "cpu.stat"), max: file(v2, "cpu.max") },
             _ => CpuFiles::None,
         };
         let memory = match (hierarchies.directory(Place::Memory), v2) {
-            (Some(v1), _) => MemoryFiles::V1 {
-                stat: file(v1, "memory.stat"),
-                limit: file(v1, "memory.limit_in_bytes"),
-            },
-            (None, Some(v2)) => MemoryFiles::V2 {
-                stat: file(v2, "memory.stat"),
-                max: file(v2, "memory.max"),
-            },
+            (Some(v1), _) => {
+                MemoryFiles::V1 { stat: file(v1, "memory.stat"), limit: file(v1, "memory.limit_in_bytes") }
+            }
+            (None, Some(v2)) => {
+                MemoryFiles::V2 { stat: file(v2, "memory.stat"), max: file(v2, "memory.max") }
+            }
             _ => MemoryFiles::None,
         };
         let pressure = v2
@@ -189,17 +159,12 @@ impl Files {
         match &mut self.cpu {
             CpuFiles::V2 { stat, .. } => {
                 let stat = cpu_stat::parse(stat.read(kept, buffer).ok()?);
-                Some([
-                    stat.usage_us?.saturating_mul(1000),
-                    stat.throttled_ns.unwrap_or(0),
-                ])
+                Some([stat.usage_us?.saturating_mul(1000), stat.throttled_ns.unwrap_or(0)])
             }
             CpuFiles::V1 { usage, stat, .. } => {
                 let usage_ns = number::parse(usage.read(kept, buffer).ok()?)?;
-                let throttled_ns = stat
-                    .read(kept, buffer)
-                    .ok()
-                    .and_then(|text| cpu_stat::parse(text).throttled_ns);
+                let throttled_ns =
+                    stat.read(kept, buffer).ok().and_then(|text| cpu_stat::parse(text).throttled_ns);
                 Some([usage_ns, throttled_ns.unwrap_or(0)])
             }
             CpuFiles::None => None,
@@ -264,19 +229,13 @@ impl Files {
             MemoryFiles::None => None,
         };
         let pressure = self.pressure.iter_mut().flatten();
-        cpu.into_iter()
-            .chain(memory)
-            .chain(pressure)
-            .for_each(|file| file.close(kept));
+        cpu.into_iter().chain(memory).chain(pressure).for_each(|file| file.close(kept));
     }
 }
 
 impl Resources {
     fn refresh_instance(&mut self, world: &mut World, id: InstanceId, identity: IdentityId, path: &str) {
-        let files = self
-            .instances
-            .entry(id)
-            .or_insert_with(|| Files::new(&world.hierarchies, path));
+        let files = self.instances.entry(id).or_insert_with(|| Files::new(&world.hierarchies, path));
         let (kept, buffer) = (&mut world.kept_files, &mut self.buffer);
         if let Some(values) = files.read_cpu(kept, buffer) {
             self.cpu.observe(id, identity, 0, values);
@@ -286,10 +245,7 @@ impl Resources {
         }
         files.read_memory(kept, buffer);
         let interval_ns = limits::LIMITS_INTERVAL.as_nanos() as u64;
-        if files
-            .limits_read_ns
-            .is_none_or(|at| world.now_ns.saturating_sub(at) >= interval_ns)
-        {
+        if files.limits_read_ns.is_none_or(|at| world.now_ns.saturating_sub(at) >= interval_ns) {
             files.limits_read_ns = Some(world.now_ns);
             files.read_limits(kept, buffer);
         }
@@ -328,9 +284,8 @@ impl Collector for Resources {
         }
         for (identity, _, totals) in self.pressure.totals() {
             let Some(named) = named(identity) else { continue };
-            for (desc, pair) in [&CPU_PRESSURE, &MEMORY_PRESSURE, &IO_PRESSURE]
-                .iter()
-                .zip(totals.as_chunks::<2>().0)
+            for (desc, pair) in
+                [&CPU_PRESSURE, &MEMORY_PRESSURE, &IO_PRESSURE].iter().zip(totals.as_chunks::<2>().0)
             {
                 for (kind, microseconds) in ["some", "full"].iter().zip(pair) {
                     out.container(&named.labels, desc, &[kind], *microseconds as f64 / 1e6);

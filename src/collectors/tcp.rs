@@ -56,15 +56,7 @@ pub static SPEC: Spec = Spec {
     about: "Outbound TCP connections of containers by destination, with eBPF",
     default: Enable::Auto,
     refresh: When::Interval,
-    metrics: &[
-        &SUCCESSES,
-        &FAILURES,
-        &ACTIVE,
-        &LOST,
-        &DESTINATIONS,
-        &CAPACITY,
-        &OTHER,
-    ],
+    metrics: &[&SUCCESSES, &FAILURES, &ACTIVE, &LOST, &DESTINATIONS, &CAPACITY, &OTHER],
     open,
 };
 
@@ -84,12 +76,7 @@ impl Counts {
     fn decode(data: &[u8]) -> Option<Counts> {
         let (words, _) = data.as_chunks::<8>();
         let word = |at: usize| words.get(at).map(|word| u64::from_ne_bytes(*word));
-        Some(Counts {
-            attempts: word(0)?,
-            successes: word(1)?,
-            failures: word(2)?,
-            closes: word(3)?,
-        })
+        Some(Counts { attempts: word(0)?, successes: word(1)?, failures: word(2)?, closes: word(3)? })
     }
 
     fn add(&mut self, more: Counts) {
@@ -118,10 +105,8 @@ struct Destination {
 
 impl Destination {
     /// The last one in order.
-    const LAST: Destination = Destination {
-        address: IpAddr::V6(Ipv6Addr::new(!0, !0, !0, !0, !0, !0, !0, !0)),
-        port: !0,
-    };
+    const LAST: Destination =
+        Destination { address: IpAddr::V6(Ipv6Addr::new(!0, !0, !0, !0, !0, !0, !0, !0)), port: !0 };
 
     /// Owner and destination of a key.
     fn decode(key: &[u8]) -> Option<(u64, Destination)> {
@@ -134,13 +119,7 @@ impl Destination {
             libc::AF_INET6 => Ipv6Addr::from(*address).into(),
             _ => return None,
         };
-        Some((
-            u64::from_ne_bytes(*owner),
-            Destination {
-                address,
-                port: u16::from_ne_bytes(*port),
-            },
-        ))
+        Some((u64::from_ne_bytes(*owner), Destination { address, port: u16::from_ne_bytes(*port) }))
     }
 
     fn label(self) -> String {
@@ -202,10 +181,7 @@ struct Tcp {
 
 fn open(world: &mut World) -> Result<Opened> {
     if !world.host.is_live() {
-        return Ok(Opened::Absent(
-            Reason::NotLive,
-            "the observed root is not a running host".to_owned(),
-        ));
+        return Ok(Opened::Absent(Reason::NotLive, "the observed root is not a running host".to_owned()));
     }
     let loaded = load(world).context("tcp.bpf.c")?;
     let collector = Tcp {
@@ -321,16 +297,11 @@ impl Tcp {
             row.folded = self.totals.range(mine).count() >= limits::TCP_DESTINATIONS_PER_IDENTITY;
         }
         let target_now = if row.folded { None } else { target };
-        let total = self
-            .totals
-            .entry((identity, target_now))
-            .or_insert_with(|| Total {
-                label: target_now
-                    .map_or_else(|| OTHER_LABEL.to_owned(), Destination::label)
-                    .into(),
-                successes: 0,
-                failures: 0,
-            });
+        let total = self.totals.entry((identity, target_now)).or_insert_with(|| Total {
+            label: target_now.map_or_else(|| OTHER_LABEL.to_owned(), Destination::label).into(),
+            successes: 0,
+            failures: 0,
+        });
         total.successes += counts.successes.saturating_sub(row.counts.successes);
         total.failures += counts.failures.saturating_sub(row.counts.failures);
         row.counts = counts;
@@ -363,9 +334,7 @@ impl Tcp {
             }
             let idle_ns = now_ns.saturating_sub(owner.unchanged_ns);
             let done = match owner.instance {
-                Some(id) => containers
-                    .instance(id)
-                    .is_none_or(|instance| !instance.is_alive()),
+                Some(id) => containers.instance(id).is_none_or(|instance| !instance.is_alive()),
                 None => idle_ns > limits::TCP_STRANGER_IDLE.as_nanos() as u64,
             };
             owner.leaving = done && sum.is_settled();
@@ -396,15 +365,9 @@ impl Collector for Tcp {
     fn refresh(&mut self, world: &mut World) -> Result<()> {
         self.read(&world.containers, world.now_ns)?;
         let zero = [0; 4];
-        self.stray = self
-            .stray_map
-            .get(&zero)?
-            .and_then(|value| Counts::decode(&value))
-            .unwrap_or_default();
+        self.stray = self.stray_map.get(&zero)?.and_then(|value| Counts::decode(&value)).unwrap_or_default();
         let lost = self.lost_map.get(&zero)?;
-        self.lost = lost
-            .and_then(|value| Some(u64::from_ne_bytes(*value.first_chunk()?)))
-            .unwrap_or(0);
+        self.lost = lost.and_then(|value| Some(u64::from_ne_bytes(*value.first_chunk()?))).unwrap_or(0);
         Ok(())
     }
 
@@ -414,12 +377,7 @@ impl Collector for Tcp {
                 continue;
             };
             // Without address translation the actual destination is the destination.
-            out.container(
-                &named.labels,
-                &SUCCESSES,
-                &[&total.label, &total.label],
-                total.successes as f64,
-            );
+            out.container(&named.labels, &SUCCESSES, &[&total.label, &total.label], total.successes as f64);
             out.container(&named.labels, &FAILURES, &[&total.label], total.failures as f64);
         }
         for owner in self.owners.values() {
@@ -447,23 +405,10 @@ impl Collector for Tcp {
             }
         }
         if self.stray.attempts > 0 {
-            let labels = world
-                .node
-                .labels
-                .with(&[("container_id", OTHER_LABEL), ("app_id", "")]);
-            out.container(
-                &labels,
-                &SUCCESSES,
-                &[OTHER_LABEL, OTHER_LABEL],
-                self.stray.successes as f64,
-            );
+            let labels = world.node.labels.with(&[("container_id", OTHER_LABEL), ("app_id", "")]);
+            out.container(&labels, &SUCCESSES, &[OTHER_LABEL, OTHER_LABEL], self.stray.successes as f64);
             out.container(&labels, &FAILURES, &[OTHER_LABEL], self.stray.failures as f64);
-            out.container(
-                &labels,
-                &ACTIVE,
-                &[OTHER_LABEL, OTHER_LABEL],
-                self.stray.active() as f64,
-            );
+            out.container(&labels, &ACTIVE, &[OTHER_LABEL, OTHER_LABEL], self.stray.active() as f64);
         }
         out.add(&LOST, &[], self.lost as f64);
         out.add(&DESTINATIONS, &[], self.destinations as f64);
@@ -472,12 +417,7 @@ impl Collector for Tcp {
     }
 
     fn maps(&self, each: &mut dyn FnMut(RawFd)) {
-        for map in [
-            &self.owners_map,
-            &self.destinations_map,
-            &self.stray_map,
-            &self.lost_map,
-        ] {
+        for map in [&self.owners_map, &self.destinations_map, &self.stray_map, &self.lost_map] {
             each(map.as_raw_fd());
         }
     }
@@ -497,10 +437,7 @@ mod tests {
         key.extend_from_slice(&[0; 4]);
         let (owner, destination) = Destination::decode(&key).unwrap();
         assert_eq!((owner, destination.label().as_str()), (7, "127.0.0.1:18080"));
-        let v6 = Destination {
-            address: Ipv6Addr::LOCALHOST.into(),
-            port: 80,
-        };
+        let v6 = Destination { address: Ipv6Addr::LOCALHOST.into(), port: 80 };
         assert_eq!(v6.label(), "[::1]:80");
         for length in 0..28 {
             assert!(Destination::decode(&key[..length]).is_none());

@@ -97,14 +97,8 @@ use Pattern::{First, From, Pod};
 use Runtime::{Containerd, Crio, Docker, Lxc, Nerdctl, Nspawn, Podman, Systemd, Talos, UserUnit};
 
 /// The slices whose children are units (contract 3.2, rule 6).
-const UNIT_SLICES: Part = Is(&[
-    "system.slice",
-    "runtime.slice",
-    "reserved.slice",
-    "kube.slice",
-    "azure.slice",
-    "podruntime.slice",
-]);
+const UNIT_SLICES: Part =
+    Is(&["system.slice", "runtime.slice", "reserved.slice", "kube.slice", "azure.slice", "podruntime.slice"]);
 const USERS: Part = Is(&["user.slice"]);
 const USER: Part = Starts("user-");
 const USER_SYSTEMD: Part = Starts("user@");
@@ -180,25 +174,16 @@ pub fn classify(path: &str) -> Option<Class<'_>> {
         return None;
     }
     let ids = Ids::find(path);
-    RULES
-        .iter()
-        .find_map(|(pattern, gives)| Some((found(pattern, path, &ids)?, gives)))
-        .and_then(|(found, gives)| {
+    RULES.iter().find_map(|(pattern, gives)| Some((found(pattern, path, &ids)?, gives))).and_then(
+        |(found, gives)| {
             let root = path.get(..found.end)?;
             match *gives {
-                Container(runtime) => Some(Class {
-                    runtime,
-                    root,
-                    id: found.id,
-                }),
-                Unit(runtime) => Some(Class {
-                    runtime,
-                    root,
-                    id: root,
-                }),
+                Container(runtime) => Some(Class { runtime, root, id: found.id }),
+                Unit(runtime) => Some(Class { runtime, root, id: root }),
                 Nothing => None,
             }
-        })
+        },
+    )
 }
 
 /// A component and where in the path it ends.
@@ -224,10 +209,7 @@ impl<'a> Ids<'a> {
     /// One walk over the path. The innermost pod is the last `kubepods` that an id follows, so a `kubepods` which a
     /// container makes inside itself and leaves empty changes nothing.
     fn find(path: &'a str) -> Ids<'a> {
-        let mut ids = Ids {
-            first: None,
-            pod: None,
-        };
+        let mut ids = Ids { first: None, pod: None };
         let mut below_kubepods = false;
         for component in components(path) {
             below_kubepods |= component.text.contains("kubepods");
@@ -254,10 +236,7 @@ fn found<'a>(pattern: &Pattern, path: &'a str, ids: &Ids<'a>) -> Option<Found<'a
 }
 
 fn at<'a>(part: &Part, component: Component<'a>) -> Option<Found<'a>> {
-    matches(part, component.text).map(|id| Found {
-        end: component.end,
-        id,
-    })
+    matches(part, component.text).map(|id| Found { end: component.end, id })
 }
 
 fn from_root<'a>(parts: &[Part], path: &'a str) -> Option<Found<'a>> {
@@ -309,10 +288,7 @@ fn id_after<'a>(component: &'a str, before: &str) -> Option<&'a str> {
     let mut at = 0;
     // Most components are too short to hold an id: the loop does not even start.
     while rest.len() >= ID_LENGTH {
-        let run = rest
-            .bytes()
-            .take_while(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-            .count();
+        let run = rest.bytes().take_while(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()).count();
         if run == ID_LENGTH && component.get(..at).is_some_and(|left| left.ends_with(before)) {
             return rest.get(..run);
         }
@@ -452,22 +428,9 @@ mod tests {
     fn containers() {
         for &(short, parts, runtime, id) in CONTAINERS {
             let full = path(short);
-            let root: String = full
-                .split('/')
-                .skip(1)
-                .take(parts)
-                .map(|part| format!("/{part}"))
-                .collect();
+            let root: String = full.split('/').skip(1).take(parts).map(|part| format!("/{part}")).collect();
             let id = if id.is_empty() { root.clone() } else { path(id) };
-            assert_eq!(
-                classify(&full),
-                Some(Class {
-                    runtime,
-                    root: &root,
-                    id: &id
-                }),
-                "{short}"
-            );
+            assert_eq!(classify(&full), Some(Class { runtime, root: &root, id: &id }), "{short}");
             // The root itself is the same container.
             assert_eq!(classify(&root), classify(&full), "{short}");
         }
@@ -527,9 +490,7 @@ mod tests {
             "a",
         ];
         for _ in 0..10_000 {
-            let made: String = (0..random() % 24)
-                .map(|_| PIECES[random() % PIECES.len()])
-                .collect();
+            let made: String = (0..random() % 24).map(|_| PIECES[random() % PIECES.len()]).collect();
             check(&path(&format!("/{made}")));
             let known = path(CONTAINERS[random() % CONTAINERS.len()].0);
             let mut bytes = known.into_bytes();

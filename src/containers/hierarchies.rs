@@ -55,9 +55,7 @@ impl Hierarchies {
         };
         let mut found = Hierarchies::default();
         let v2 = [host.cgroup(""), host.cgroup("unified")];
-        let v2 = v2
-            .into_iter()
-            .find(|directory| directory.join("cgroup.controllers").exists());
+        let v2 = v2.into_iter().find(|directory| directory.join("cgroup.controllers").exists());
         found.places[Place::V2 as usize] = v2.map(|directory| (directory, 0));
         for place in [Place::Memory, Place::Cpu, Place::Pids] {
             let mounted = v1_directory(host, place.controller()).zip(number(place.controller()));
@@ -70,9 +68,7 @@ impl Hierarchies {
 
     /// The mount of a place.
     pub fn directory(&self, place: Place) -> Option<&Path> {
-        self.places[place as usize]
-            .as_ref()
-            .map(|(directory, _)| directory.as_path())
+        self.places[place as usize].as_ref().map(|(directory, _)| directory.as_path())
     }
 
     /// The kernel's number of a place's hierarchy.
@@ -82,9 +78,7 @@ impl Hierarchies {
 
     /// The place that is hierarchy `number`; co-mounted controllers share one, the preferred place stands for all.
     pub fn place_of(&self, number: u32) -> Option<Place> {
-        Place::ALL
-            .into_iter()
-            .find(|&place| self.number(place) == Some(number))
+        Place::ALL.into_iter().find(|&place| self.number(place) == Some(number))
     }
 
     /// Places that are mounted and are not the same hierarchy as a preferred one.
@@ -107,9 +101,7 @@ impl Hierarchies {
 
     /// `v1`, `v2`, `hybrid` or `none`.
     pub fn layout(&self) -> &'static str {
-        let v1 = Place::ALL[1..]
-            .iter()
-            .any(|&place| self.directory(place).is_some());
+        let v1 = Place::ALL[1..].iter().any(|&place| self.directory(place).is_some());
         match (v1, self.directory(Place::V2).is_some()) {
             (true, true) => "hybrid",
             (true, false) => "v1",

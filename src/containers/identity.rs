@@ -123,11 +123,7 @@ pub fn container_id(class: &Class<'_>, metadata: Option<&Metadata>, now_s: u64) 
     if metadata.label(POD_NAME).is_some() {
         return kubernetes(metadata, now_s);
     }
-    let name = if metadata.name.is_empty() {
-        short
-    } else {
-        bounded(&metadata.name)
-    };
+    let name = if metadata.name.is_empty() { short } else { bounded(&metadata.name) };
     Identity::Named(
         swarm(metadata)
             .or_else(|| nomad(metadata))
@@ -137,10 +133,7 @@ pub fn container_id(class: &Class<'_>, metadata: Option<&Metadata>, now_s: u64) 
 
 /// The `app_id` of a container: what the replicas of a Kubernetes workload have in common, else empty (contract 0).
 pub fn app_id(container_id: &str) -> String {
-    let mut parts = container_id
-        .strip_prefix("/k8s/")
-        .unwrap_or_default()
-        .splitn(3, '/');
+    let mut parts = container_id.strip_prefix("/k8s/").unwrap_or_default().splitn(3, '/');
     let (Some(namespace), Some(pod), Some(_)) = (parts.next(), parts.next(), parts.next()) else {
         return String::new();
     };
@@ -206,29 +199,15 @@ fn swarm(metadata: &Metadata) -> Option<String> {
         return None;
     };
     let stack = metadata.label("com.docker.stack.namespace").unwrap_or_default();
-    let service = metadata
-        .label("com.docker.swarm.service.name")
-        .unwrap_or_default();
-    let service = service
-        .strip_prefix(stack)
-        .and_then(|rest| rest.strip_prefix('_'))
-        .unwrap_or(service);
+    let service = metadata.label("com.docker.swarm.service.name").unwrap_or_default();
+    let service = service.strip_prefix(stack).and_then(|rest| rest.strip_prefix('_')).unwrap_or(service);
     let stack = if stack.is_empty() { "_" } else { stack };
-    Some(format!(
-        "/swarm/{}/{}/{}",
-        bounded(stack),
-        bounded(service),
-        bounded(slot)
-    ))
+    Some(format!("/swarm/{}/{}/{}", bounded(stack), bounded(service), bounded(slot)))
 }
 
 /// Nomad tells its tasks who they are through their environment.
 fn nomad(metadata: &Metadata) -> Option<String> {
-    let env = |name| {
-        value(&metadata.env, name)
-            .filter(|value| !value.is_empty())
-            .map(bounded)
-    };
+    let env = |name| value(&metadata.env, name).filter(|value| !value.is_empty()).map(bounded);
     Some(format!(
         "/nomad/{}/{}/{}/{}/{}",
         env("NOMAD_NAMESPACE")?,
@@ -256,10 +235,7 @@ fn unescape(name: &str) -> String {
 
 /// The five characters at the end of a generated name: no vowels, so no words, and nothing that looks like another.
 fn is_pod_suffix(text: &str) -> bool {
-    text.len() == 5
-        && text
-            .bytes()
-            .all(|byte| b"bcdfghjklmnpqrstvwxz2456789".contains(&byte))
+    text.len() == 5 && text.bytes().all(|byte| b"bcdfghjklmnpqrstvwxz2456789".contains(&byte))
 }
 
 fn is_number(text: &str) -> bool {
@@ -272,10 +248,7 @@ fn bounded(name: &str) -> &str {
 }
 
 fn value<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    pairs
-        .iter()
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.as_str())
+    pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
 #[cfg(test)]
@@ -292,26 +265,15 @@ mod tests {
     }
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs
-            .iter()
-            .map(|&(key, value)| (key.to_owned(), value.to_owned()))
-            .collect()
+        pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
     fn labelled(labels: &[(&str, &str)]) -> Metadata {
-        Metadata {
-            name: "web".to_owned(),
-            labels: pairs(labels),
-            ..Metadata::new(Runtime::Docker)
-        }
+        Metadata { name: "web".to_owned(), labels: pairs(labels), ..Metadata::new(Runtime::Docker) }
     }
 
     fn pod(pod: &str, container: &str) -> Identity {
-        let labels = [
-            (POD_NAME, pod),
-            (POD_NAMESPACE, "prod"),
-            (CONTAINER_NAME, container),
-        ];
+        let labels = [(POD_NAME, pod), (POD_NAMESPACE, "prod"), (CONTAINER_NAME, container)];
         named("/kubepods/pod1/ID", Some(&labelled(&labels)))
     }
 
@@ -335,16 +297,10 @@ mod tests {
                 "/user.slice/user-0.slice/user@0.service/app.slice/app-a.slice/a@1.service",
                 "/user.slice/user-0.slice/app-a.slice",
             ),
-            (
-                "/user.slice/user-0.slice/user@0.service/dbus.service",
-                "/user.slice/user-0.slice/dbus.service",
-            ),
+            ("/user.slice/user-0.slice/user@0.service/dbus.service", "/user.slice/user-0.slice/dbus.service"),
             ("/lxc.payload.web/init.scope", "/lxc/web"),
             ("/machine.slice/systemd-nspawn@deb.service", "/machine/deb"),
-            (
-                r"/machine.slice/machine-qemu\x2d1\x2dvm.scope",
-                "/machine/qemu-1-vm",
-            ),
+            (r"/machine.slice/machine-qemu\x2d1\x2dvm.scope", "/machine/qemu-1-vm"),
             ("/init", "/talos/init"),
             ("/podruntime/kubelet", "/talos/kubelet"),
         ] {
@@ -363,31 +319,13 @@ mod tests {
 
     #[test]
     fn names() {
-        let with = |source, name: &str| Metadata {
-            name: name.to_owned(),
-            ..Metadata::new(source)
-        };
-        assert_eq!(
-            named("/docker/ID", Some(&with(Runtime::Docker, "web"))),
-            is("/docker/web")
-        );
-        assert_eq!(
-            named("/docker/ID", Some(&with(Runtime::Docker, ""))),
-            is("/docker/0123456789ab")
-        );
-        assert_eq!(
-            named("/default/ID", Some(&with(Runtime::Nerdctl, "db"))),
-            is("/containerd/db")
-        );
-        assert_eq!(
-            named("/x.slice/libpod-ID", Some(&with(Runtime::Podman, "pod"))),
-            is("/podman/pod")
-        );
+        let with = |source, name: &str| Metadata { name: name.to_owned(), ..Metadata::new(source) };
+        assert_eq!(named("/docker/ID", Some(&with(Runtime::Docker, "web"))), is("/docker/web"));
+        assert_eq!(named("/docker/ID", Some(&with(Runtime::Docker, ""))), is("/docker/0123456789ab"));
+        assert_eq!(named("/default/ID", Some(&with(Runtime::Nerdctl, "db"))), is("/containerd/db"));
+        assert_eq!(named("/x.slice/libpod-ID", Some(&with(Runtime::Podman, "pod"))), is("/podman/pod"));
         // The path looked like containerd, docker knew it (--cgroup-parent).
-        assert_eq!(
-            named("/jobs/ID", Some(&with(Runtime::Docker, "job"))),
-            is("/docker/job")
-        );
+        assert_eq!(named("/jobs/ID", Some(&with(Runtime::Docker, "job"))), is("/docker/job"));
         let long = named("/docker/ID", Some(&with(Runtime::Docker, &"é".repeat(1000))));
         assert_eq!(long, is(&format!("/docker/{}", "é".repeat(128))));
     }
@@ -397,33 +335,15 @@ mod tests {
         assert_eq!(pod("web-0", "nginx"), is("/k8s/prod/web-0/nginx"));
         assert_eq!(pod("web-0", "POD"), Identity::Ignored);
         assert_eq!(pod("web-0", ""), Identity::Ignored);
-        let pause = Metadata {
-            pause: true,
-            ..Metadata::new(Runtime::Containerd)
-        };
+        let pause = Metadata { pause: true, ..Metadata::new(Runtime::Containerd) };
         assert_eq!(named("/kubepods/pod1/ID", Some(&pause)), Identity::Ignored);
         // Cron jobs: the number is minutes since 1970, within a week of now.
-        assert_eq!(
-            pod("backup-29921760-bcdfg", "c"),
-            is("/k8s-cronjob/prod/backup/c")
-        );
+        assert_eq!(pod("backup-29921760-bcdfg", "c"), is("/k8s-cronjob/prod/backup/c"));
         assert_eq!(pod("a-b-29911680-24578", "c"), is("/k8s-cronjob/prod/a-b/c"));
-        assert_eq!(
-            pod("backup-29911679-bcdfg", "c"),
-            is("/k8s/prod/backup-29911679-bcdfg/c")
-        );
-        assert_eq!(
-            pod("backup-29931840-bcdfg", "c"),
-            is("/k8s-cronjob/prod/backup/c")
-        );
-        assert_eq!(
-            pod("backup-29931841-bcdfg", "c"),
-            is("/k8s/prod/backup-29931841-bcdfg/c")
-        );
-        assert_eq!(
-            pod("backup-29921760-abcde", "c"),
-            is("/k8s/prod/backup-29921760-abcde/c")
-        );
+        assert_eq!(pod("backup-29911679-bcdfg", "c"), is("/k8s/prod/backup-29911679-bcdfg/c"));
+        assert_eq!(pod("backup-29931840-bcdfg", "c"), is("/k8s-cronjob/prod/backup/c"));
+        assert_eq!(pod("backup-29931841-bcdfg", "c"), is("/k8s/prod/backup-29931841-bcdfg/c"));
+        assert_eq!(pod("backup-29921760-abcde", "c"), is("/k8s/prod/backup-29921760-abcde/c"));
         assert_eq!(pod("29921760-bcdfg", "c"), is("/k8s/prod/29921760-bcdfg/c"));
     }
 
@@ -435,10 +355,7 @@ mod tests {
         let swarm = |labels: &[(&str, &str)]| named("/docker/ID", Some(&labelled(labels)));
         assert_eq!(swarm(&[task, service, stack]), is("/swarm/shop/web/2"));
         assert_eq!(swarm(&[task, service]), is("/swarm/_/shop_web/2"));
-        assert_eq!(
-            swarm(&[("com.docker.swarm.task.name", "a.b"), service]),
-            is("/docker/web")
-        );
+        assert_eq!(swarm(&[("com.docker.swarm.task.name", "a.b"), service]), is("/docker/web"));
 
         let env = [
             ("ALLOC_ID", "a1"),
@@ -447,15 +364,9 @@ mod tests {
             ("NAMESPACE", "n"),
             ("TASK_NAME", "t"),
         ];
-        let env: Vec<_> = env
-            .iter()
-            .map(|(key, value)| (format!("NOMAD_{key}"), (*value).to_owned()))
-            .collect();
-        let mut nomad = Metadata {
-            name: "x".to_owned(),
-            env,
-            ..Metadata::new(Runtime::Docker)
-        };
+        let env: Vec<_> =
+            env.iter().map(|(key, value)| (format!("NOMAD_{key}"), (*value).to_owned())).collect();
+        let mut nomad = Metadata { name: "x".to_owned(), env, ..Metadata::new(Runtime::Docker) };
         assert_eq!(named("/docker/ID", Some(&nomad)), is("/nomad/n/j/g/a1/t"));
         nomad.env.pop();
         assert_eq!(named("/docker/ID", Some(&nomad)), is("/docker/x"));
@@ -466,16 +377,10 @@ mod tests {
         for (id, app) in [
             ("/k8s/default/web-5d4f8c7b9-x2bcd/nginx", "/k8s/default/web"),
             ("/k8s/default/a-b-c-0123456789-24578/nginx", "/k8s/default/a-b-c"),
-            (
-                "/k8s/kube-system/node-exporter-bcdfg/c",
-                "/k8s/kube-system/node-exporter",
-            ),
+            ("/k8s/kube-system/node-exporter-bcdfg/c", "/k8s/kube-system/node-exporter"),
             ("/k8s/db/postgres-12/c", "/k8s/db/postgres"),
             // Eleven digits are no hash, so only the suffix goes; an e is in no suffix.
-            (
-                "/k8s/default/web-01234567890-24578/c",
-                "/k8s/default/web-01234567890",
-            ),
+            ("/k8s/default/web-01234567890-24578/c", "/k8s/default/web-01234567890"),
             ("/k8s/default/web-5d4f8c7b9-abcde/c", ""),
             ("/k8s/default/web/c", ""),
             ("/k8s/default/-24578/c", ""),
@@ -497,22 +402,15 @@ mod tests {
             seed ^= seed << 17;
             seed as usize
         };
-        const PIECES: &[&str] = &[
-            "/k8s/", "/", "-", "é", "24578", "29921760", "5d4f", "web", ".", "_", "", "0", "\0",
-        ];
+        const PIECES: &[&str] =
+            &["/k8s/", "/", "-", "é", "24578", "29921760", "5d4f", "web", ".", "_", "", "0", "\0"];
         for _ in 0..10_000 {
-            let mut text = || {
-                (0..random() % 8)
-                    .map(|_| PIECES[random() % PIECES.len()])
-                    .collect::<String>()
-            };
+            let mut text = || (0..random() % 8).map(|_| PIECES[random() % PIECES.len()]).collect::<String>();
             let (name, container) = (text(), text());
             app_id(&name);
             pod(&name, &container);
-            let task = [
-                ("com.docker.swarm.task.name", &*name),
-                ("com.docker.swarm.service.name", &*container),
-            ];
+            let task =
+                [("com.docker.swarm.task.name", &*name), ("com.docker.swarm.service.name", &*container)];
             named("/docker/ID", Some(&labelled(&task)));
         }
     }

@@ -17,10 +17,7 @@ pub struct Ledger<const N: usize> {
 
 impl<const N: usize> Default for Ledger<N> {
     fn default() -> Self {
-        Ledger {
-            last: BTreeMap::new(),
-            totals: BTreeMap::new(),
-        }
+        Ledger { last: BTreeMap::new(), totals: BTreeMap::new() }
     }
 }
 
@@ -48,9 +45,7 @@ impl<const N: usize> Ledger<N> {
 
     /// The sums, ordered by identity and part.
     pub fn totals(&self) -> impl Iterator<Item = (IdentityId, u64, &[u64; N])> {
-        self.totals
-            .iter()
-            .map(|(&(identity, part), total)| (identity, part, total))
+        self.totals.iter().map(|(&(identity, part), total)| (identity, part, total))
     }
 }
 
@@ -71,10 +66,7 @@ mod tests {
     const DB: IdentityId = IdentityId(4);
 
     fn total(ledger: &Ledger<1>, identity: IdentityId) -> Option<u64> {
-        ledger
-            .totals()
-            .find(|(known, ..)| *known == identity)
-            .map(|(.., total)| total[0])
+        ledger.totals().find(|(known, ..)| *known == identity).map(|(.., total)| total[0])
     }
 
     #[test]
@@ -115,9 +107,7 @@ mod tests {
     fn no_total_ever_falls() {
         let mut state = 42u64;
         let mut next = |bound: u64| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) % bound
         };
         let mut ledger = Ledger::<2>::default();
@@ -135,10 +125,7 @@ mod tests {
             }
             for (identity, part, total) in ledger.totals() {
                 let before = seen.insert((identity, part), *total).unwrap_or_default();
-                assert!(
-                    before.iter().zip(total).all(|(before, now)| before <= now),
-                    "{before:?} {total:?}"
-                );
+                assert!(before.iter().zip(total).all(|(before, now)| before <= now), "{before:?} {total:?}");
             }
         }
     }

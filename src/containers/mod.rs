@@ -170,11 +170,7 @@ impl Containers {
             self.refused += 1;
             return;
         }
-        let own = if class.root.len() == path.len() {
-            Some(id)
-        } else {
-            None
-        };
+        let own = if class.root.len() == path.len() { Some(id) } else { None };
         let known = self.by_path.get(class.root).copied();
         let instance = match (known, own) {
             // The directory was removed and made again: the old instance ends although another of its directories may linger.
@@ -194,21 +190,14 @@ impl Containers {
         }
         self.cgroups.insert((place, id), instance);
         // News of a child that arrives when the container is gone: known for attribution, but not alive.
-        if self
-            .instances
-            .get(&instance)
-            .is_some_and(|instance| instance.alive == 0)
-        {
+        if self.instances.get(&instance).is_some_and(|instance| instance.alive == 0) {
             self.leaving.push_back((now_ns + RETENTION_NS, place, id));
             self.end(instance, now_ns);
         }
     }
 
     fn is_replaced(&self, instance: InstanceId, place: Place, id: u64) -> bool {
-        let root = self
-            .instances
-            .get(&instance)
-            .map_or(0, |instance| instance.roots[place as usize]);
+        let root = self.instances.get(&instance).map_or(0, |instance| instance.roots[place as usize]);
         root != 0 && root != id
     }
 
@@ -282,10 +271,7 @@ impl Containers {
                 self.leaving.push_back((now_ns + RETENTION_NS, place, root));
             }
         }
-        if let Some(named) = instance
-            .identity
-            .and_then(|identity| self.identities.get_mut(&identity))
-        {
+        if let Some(named) = instance.identity.and_then(|identity| self.identities.get_mut(&identity)) {
             named.instances = named.instances.saturating_sub(1);
             if named.instances == 0 {
                 named.ended_ns = Some(now_ns);
@@ -310,20 +296,14 @@ impl Containers {
             let Some(instance) = self.instances.get_mut(&id) else {
                 continue;
             };
-            let class = classify::Class {
-                runtime: instance.runtime,
-                root: &instance.path,
-                id: &instance.runtime_id,
-            };
+            let class =
+                classify::Class { runtime: instance.runtime, root: &instance.path, id: &instance.runtime_id };
             let metadata =
                 runtimes::read(host, instance.runtime, &instance.runtime_id).unwrap_or_else(|problem| {
                     warning!("metadata of {}: {problem}", instance.path);
                     None
                 });
-            let image = metadata
-                .as_ref()
-                .map_or("", |metadata| &metadata.image)
-                .to_owned();
+            let image = metadata.as_ref().map_or("", |metadata| &metadata.image).to_owned();
             instance.tries_left -= 1;
             // A second, then two, then three: quick while the runtime may be writing, cheap when it never will.
             let tried = limits::METADATA_TRIES - instance.tries_left;
@@ -387,20 +367,10 @@ impl Containers {
         }
         self.next += 1;
         let id = IdentityId(self.next);
-        let labels = self
-            .node_labels
-            .with(&[("container_id", name), ("app_id", &identity::app_id(name))]);
+        let labels = self.node_labels.with(&[("container_id", name), ("app_id", &identity::app_id(name))]);
         self.by_name.insert(name.into(), id);
-        self.identities.insert(
-            id,
-            Named {
-                id: name.into(),
-                image: image.into(),
-                labels,
-                instances: 0,
-                ended_ns: None,
-            },
-        );
+        self.identities
+            .insert(id, Named { id: name.into(), image: image.into(), labels, instances: 0, ended_ns: None });
         id
     }
 
@@ -422,11 +392,7 @@ impl Containers {
         let ended: Vec<IdentityId> = self
             .identities
             .iter()
-            .filter(|(_, named)| {
-                named
-                    .ended_ns
-                    .is_some_and(|at| at.saturating_add(self.linger_ns) <= now_ns)
-            })
+            .filter(|(_, named)| named.ended_ns.is_some_and(|at| at.saturating_add(self.linger_ns) <= now_ns))
             .map(|(&id, _)| id)
             .collect();
         for id in ended {

@@ -22,12 +22,7 @@ const LOCAL: &[&str] = &[
 ];
 
 /// Files that runtimes bind into every container; what they lie on is no volume.
-const BOUND_FILES: &[&str] = &[
-    "/etc/hosts",
-    "/etc/hostname",
-    "/etc/resolv.conf",
-    "/dev/termination-log",
-];
+const BOUND_FILES: &[&str] = &["/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/dev/termination-log"];
 
 /// Directories searched for a process below a container's cgroup.
 const SEARCHED: usize = 64;
@@ -66,11 +61,7 @@ pub fn probe(host: &Host, jobs: &[Job], out: &mut impl Write) {
     let init_namespace = fs::read_link(host.proc("1/ns/mnt")).ok();
     let mut known: HashMap<PathBuf, Vec<Mount>> = HashMap::new();
     for job in jobs {
-        let Some(pid) = job
-            .cgroups
-            .iter()
-            .find_map(|directory| first_process(directory, &mut 0))
-        else {
+        let Some(pid) = job.cgroups.iter().find_map(|directory| first_process(directory, &mut 0)) else {
             continue;
         };
         let namespace = fs::read_link(host.proc(&format!("{pid}/ns/mnt"))).ok();
@@ -101,9 +92,7 @@ pub fn probe(host: &Host, jobs: &[Job], out: &mut impl Write) {
 /// Takes the whole records from the start of `data`: the job's number and a mount, or `None` at the end of the job.
 pub fn parse(data: &[u8]) -> Vec<(u32, Option<Mount>)> {
     let mut records = Vec::new();
-    let mut fields = data
-        .split_inclusive(|&byte| byte == 0)
-        .filter_map(|field| field.strip_suffix(&[0]));
+    let mut fields = data.split_inclusive(|&byte| byte == 0).filter_map(|field| field.strip_suffix(&[0]));
     loop {
         let mut record: [&str; FIELDS] = [""; FIELDS];
         for slot in &mut record {
@@ -119,11 +108,9 @@ pub fn parse(data: &[u8]) -> Vec<(u32, Option<Mount>)> {
             continue;
         }
         let usage = match (size.parse(), used.parse(), reserved.parse()) {
-            (Ok(size_bytes), Ok(used_bytes), Ok(reserved_bytes)) => Some(FilesystemUse {
-                size_bytes,
-                used_bytes,
-                reserved_bytes,
-            }),
+            (Ok(size_bytes), Ok(used_bytes), Ok(reserved_bytes)) => {
+                Some(FilesystemUse { size_bytes, used_bytes, reserved_bytes })
+            }
             _ => None,
         };
         let mount = Mount {
@@ -141,9 +128,8 @@ pub fn parse(data: &[u8]) -> Vec<(u32, Option<Mount>)> {
 fn first_process(directory: &Path, searched: &mut usize) -> Option<u32> {
     *searched += 1;
     let procs = read_bounded(&directory.join("cgroup.procs"), limits::KERNEL_FILE_BYTES).ok()?;
-    let first = procs
-        .split(|&byte| byte == b'\n')
-        .find_map(|line| std::str::from_utf8(line).ok()?.parse().ok());
+    let first =
+        procs.split(|&byte| byte == b'\n').find_map(|line| std::str::from_utf8(line).ok()?.parse().ok());
     // 0 is a process outside this PID namespace.
     if let Some(pid) = first.filter(|&pid| pid != 0) {
         return Some(pid);
@@ -181,9 +167,7 @@ fn read_mounts(host: &Host, pid: u32, disks: &Disks<'_>, of_host: bool) -> Vec<M
         let mount = Mount {
             mount_point: entry.mount_point.into_owned(),
             device,
-            volume: volume_name(&entry.root)
-                .or_else(|| volume_name(&entry.source))
-                .unwrap_or_default(),
+            volume: volume_name(&entry.root).or_else(|| volume_name(&entry.source)).unwrap_or_default(),
             of_host,
             usage: filesystem_use(&path).ok(),
         };
@@ -198,10 +182,7 @@ fn read_mounts(host: &Host, pid: u32, disks: &Disks<'_>, of_host: bool) -> Vec<M
 fn device_of_source(host: &Host, source: &str, disks: &Disks<'_>) -> Option<String> {
     let name = source.strip_prefix("/dev/")?;
     let target = fs::read_link(host.rootfs(source)).ok();
-    let target = target
-        .as_ref()
-        .and_then(|target| target.file_name())
-        .and_then(|name| name.to_str());
+    let target = target.as_ref().and_then(|target| target.file_name()).and_then(|name| name.to_str());
     let name = target.unwrap_or(name);
     diskstats::parent_of(name, disks.all()).map(str::to_owned)
 }
@@ -211,9 +192,7 @@ fn volume_name(source: &str) -> Option<String> {
     const UUID: usize = 36;
     let start = source.find("pvc-")?;
     let name = source.get(start..start + 4 + UUID)?;
-    let is_uuid = name[4..]
-        .bytes()
-        .all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let is_uuid = name[4..].bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     is_uuid.then(|| name.to_owned())
 }
 
@@ -229,11 +208,7 @@ mod tests {
             device: "sda".to_owned(),
             volume: String::new(),
             of_host: true,
-            usage: Some(FilesystemUse {
-                size_bytes: 1000,
-                used_bytes: 400,
-                reserved_bytes: 50,
-            }),
+            usage: Some(FilesystemUse { size_bytes: 1000, used_bytes: 400, reserved_bytes: 50 }),
         };
         let whole = format!("{record}7\0\0\0\0\0\0\0\0");
         assert_eq!(parse(whole.as_bytes()), [(7, Some(mount.clone())), (7, None)]);
@@ -245,10 +220,7 @@ mod tests {
     #[test]
     fn volumes_are_found_in_paths() {
         let name = "pvc-0c3f3a1e-9f2b-4d0e-8b1a-6f1f2a3b4c5d";
-        assert_eq!(
-            volume_name(&format!("/pods/x/volumes/y/{name}/mount")).as_deref(),
-            Some(name)
-        );
+        assert_eq!(volume_name(&format!("/pods/x/volumes/y/{name}/mount")).as_deref(), Some(name));
         assert_eq!(volume_name("/pods/pvc-short"), None);
         assert_eq!(volume_name("pvc-é3f3a1e-9f2b-4d0e-8b1a-6f1f2a3b4c5d0"), None);
     }

@@ -75,14 +75,9 @@ mod tests {
         fs::create_dir_all(root.join("d")).unwrap();
         fs::write(root.join("a/cgroup.procs"), "").unwrap();
         let mut seen = Vec::new();
-        assert!(walk(&root, "", |id, path| seen.push((
-            path.to_owned(),
-            id == id_of(&root.join(&path[1..])).unwrap()
-        ))));
-        assert_eq!(
-            seen,
-            ["/a", "/a/b", "/a/b/c", "/d"].map(|path| (path.to_owned(), true))
-        );
+        assert!(walk(&root, "", |id, path| seen
+            .push((path.to_owned(), id == id_of(&root.join(&path[1..])).unwrap()))));
+        assert_eq!(seen, ["/a", "/a/b", "/a/b/c", "/d"].map(|path| (path.to_owned(), true)));
         seen.clear();
         assert!(walk(&root, "/a/b", |_, path| seen.push((path.to_owned(), true))));
         assert_eq!(seen, ["/a/b", "/a/b/c"].map(|path| (path.to_owned(), true)));

@@ -154,13 +154,7 @@ impl BpfWatch {
         let lost = loaded.map("lost")?;
         let maps = [records, loaded.map("scratch")?];
         let links = loaded.attach().context("cgroups.bpf.c")?;
-        Ok(BpfWatch {
-            ring,
-            lost,
-            seen_lost: 0,
-            maps,
-            _links: links,
-        })
+        Ok(BpfWatch { ring, lost, seen_lost: 0, maps, _links: links })
     }
 
     fn read(&mut self, hierarchies: &Hierarchies, containers: &mut Containers, now_ns: MonotonicNs) -> bool {
@@ -195,9 +189,7 @@ impl BpfWatch {
     /// Records that found the ring full since the start.
     pub fn lost_records(&self) -> u64 {
         let value = self.lost.get(&[0; 4]).ok().flatten();
-        value
-            .and_then(|value| Some(u64::from_ne_bytes(*value.first_chunk()?)))
-            .unwrap_or(self.seen_lost)
+        value.and_then(|value| Some(u64::from_ne_bytes(*value.first_chunk()?))).unwrap_or(self.seen_lost)
     }
 }
 
@@ -212,11 +204,7 @@ pub struct InotifyWatch {
 impl InotifyWatch {
     fn open() -> Result<InotifyWatch> {
         let inotify = Inotify::open().context("inotify")?;
-        Ok(InotifyWatch {
-            inotify,
-            directories: HashMap::new(),
-            incomplete: false,
-        })
+        Ok(InotifyWatch { inotify, directories: HashMap::new(), incomplete: false })
     }
 
     fn add(&mut self, hierarchies: &Hierarchies, place: Place, path: &str) {
@@ -227,10 +215,7 @@ impl InotifyWatch {
             self.incomplete = true;
             return;
         }
-        match self
-            .inotify
-            .watch_children(&mount.join(path.trim_start_matches('/')))
-        {
+        match self.inotify.watch_children(&mount.join(path.trim_start_matches('/'))) {
             Ok(watch) => {
                 self.directories.insert(watch, (place, path.into()));
             }
@@ -290,10 +275,7 @@ mod tests {
         data.extend_from_slice(&5u16.to_ne_bytes());
         data.extend_from_slice(b"/a/bc");
         let record = Record::decode(&data).unwrap();
-        assert_eq!(
-            (record.id, record.hierarchy, record.kind, record.path),
-            (7, 3, EVENT_MKDIR, "/a/bc")
-        );
+        assert_eq!((record.id, record.hierarchy, record.kind, record.path), (7, 3, EVENT_MKDIR, "/a/bc"));
         for length in 0..data.len() {
             assert!(Record::decode(&data[..length]).is_none());
         }

@@ -46,9 +46,7 @@ impl Address {
 
 /// Writes a request for all IPv4 and IPv6 addresses of the socket's network namespace.
 pub fn request_all(bytes: &mut Vec<u8>, sequence: u32) {
-    Request::start(bytes, libc::RTM_GETADDR, libc::NLM_F_DUMP as u16, sequence)
-        .raw(&[0; IFADDRMSG])
-        .finish();
+    Request::start(bytes, libc::RTM_GETADDR, libc::NLM_F_DUMP as u16, sequence).raw(&[0; IFADDRMSG]).finish();
 }
 
 /// Reads an `RTM_NEWADDR`; `None` for other messages and for one without an IP address.
@@ -119,11 +117,7 @@ mod tests {
 
     #[test]
     fn kinds_of_addresses() {
-        let of = |address: &str| Address {
-            link_index: 1,
-            address: address.parse().unwrap(),
-            scope: 0,
-        };
+        let of = |address: &str| Address { link_index: 1, address: address.parse().unwrap(), scope: 0 };
         assert!(of("169.254.1.1").is_link_local() && of("febf::1").is_link_local());
         assert!(of("224.0.0.1").is_multicast() && of("ff02::1").is_multicast());
         assert!(!of("2001:db8::1").is_link_local() && !of("192.168.0.1").is_multicast());
@@ -136,9 +130,7 @@ mod tests {
         let mut bytes = Vec::new();
         request_all(&mut bytes, 1);
         assert_eq!(read(&bytes), None); // another kind of message
-        Request::start(&mut bytes, libc::RTM_NEWADDR, 0, 1)
-            .raw(&[2, 24, 0, 0])
-            .finish();
+        Request::start(&mut bytes, libc::RTM_NEWADDR, 0, 1).raw(&[2, 24, 0, 0]).finish();
         assert_eq!(read(&bytes), None);
     }
 

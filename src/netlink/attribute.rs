@@ -35,10 +35,7 @@ impl<'a> Iterator for Attributes<'a> {
     fn next(&mut self) -> Option<Attribute<'a>> {
         let length = usize::from(u16_at(self.rest, 0)?);
         let whole = self.rest.get(..length)?;
-        let attribute = Attribute {
-            kind: u16_at(whole, 2)? & KIND_MASK,
-            value: whole.get(HEADER..)?,
-        };
+        let attribute = Attribute { kind: u16_at(whole, 2)? & KIND_MASK, value: whole.get(HEADER..)? };
         self.rest = self.rest.get(aligned(length)..).unwrap_or_default();
         Some(attribute)
     }

@@ -62,11 +62,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Option<Family<'a>> {
             _ => {}
         }
     }
-    Some(Family {
-        id: id?,
-        version,
-        name,
-    })
+    Some(Family { id: id?, version, name })
 }
 
 /// A `genlmsghdr`.
@@ -106,10 +102,7 @@ mod tests {
     fn reads_a_family() {
         let bytes = reply(NEW_FAMILY);
         let family = parse(&message::parse(&bytes).next().unwrap()).unwrap();
-        assert_eq!(
-            (family.id, family.version, family.name),
-            (23, Some(1), Some("TASKSTATS"))
-        );
+        assert_eq!((family.id, family.version, family.name), (23, Some(1), Some("TASKSTATS")));
     }
 
     #[test]
@@ -117,11 +110,7 @@ mod tests {
         let bytes = reply(GET_FAMILY);
         let message = message::parse(&bytes).next().unwrap();
         assert_eq!(parse(&message), None);
-        let of = |kind, payload| Message {
-            kind,
-            payload,
-            ..message
-        };
+        let of = |kind, payload| Message { kind, payload, ..message };
         assert_eq!(parse(&of(CONTROLLER, &[])), None);
         assert_eq!(parse(&of(CONTROLLER, &[NEW_FAMILY, 2, 0, 0])), None);
         assert_eq!(parse(&of(99, &[NEW_FAMILY, 2, 0, 0])), None);

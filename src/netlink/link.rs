@@ -57,9 +57,7 @@ impl Link<'_> {
 
 /// Writes a request for all interfaces of the socket's network namespace.
 pub fn request_all(bytes: &mut Vec<u8>, sequence: u32) {
-    Request::start(bytes, libc::RTM_GETLINK, libc::NLM_F_DUMP as u16, sequence)
-        .raw(&[0; IFINFOMSG])
-        .finish();
+    Request::start(bytes, libc::RTM_GETLINK, libc::NLM_F_DUMP as u16, sequence).raw(&[0; IFINFOMSG]).finish();
 }
 
 /// Writes a request for the interface of this index.
@@ -68,9 +66,7 @@ pub fn request_one(bytes: &mut Vec<u8>, sequence: u32, index: u32) {
     if let Some(slot) = header.get_mut(IFI_INDEX..).and_then(|h| h.first_chunk_mut()) {
         *slot = index.to_ne_bytes();
     }
-    Request::start(bytes, libc::RTM_GETLINK, 0, sequence)
-        .raw(&header)
-        .finish();
+    Request::start(bytes, libc::RTM_GETLINK, 0, sequence).raw(&header).finish();
 }
 
 /// Reads an `RTM_NEWLINK`; `None` for other messages and for one without index or name.
@@ -94,12 +90,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Option<Link<'a>> {
             _ => {}
         }
     }
-    Some(Link {
-        index,
-        name: name?,
-        operstate,
-        stats: stats.or(stats_32),
-    })
+    Some(Link { index, name: name?, operstate, stats: stats.or(stats_32) })
 }
 
 /// The order is that of both `rtnl_link_stats64` and `rtnl_link_stats`.
@@ -166,13 +157,7 @@ mod tests {
         let nameless = reply(true, b"eth0"); // not terminated
         assert_eq!(parse(&message::parse(&nameless).next().unwrap()), None);
         let payload = &[0; IFINFOMSG];
-        let mut message = Message {
-            kind: libc::RTM_NEWADDR,
-            flags: 0,
-            sequence: 0,
-            port: 0,
-            payload,
-        };
+        let mut message = Message { kind: libc::RTM_NEWADDR, flags: 0, sequence: 0, port: 0, payload };
         assert_eq!(parse(&message), None);
         message.kind = libc::RTM_NEWLINK;
         message.payload = &payload[..7];

@@ -121,10 +121,7 @@ mod tests {
         buffer.extend(message(21, b""));
         let all: Vec<Message<'_>> = parse(&buffer).collect();
         assert_eq!(all.len(), 2);
-        assert_eq!(
-            (all[0].kind, all[0].sequence, all[0].payload),
-            (20, 7, &b"abcd"[..])
-        );
+        assert_eq!((all[0].kind, all[0].sequence, all[0].payload), (20, 7, &b"abcd"[..]));
         assert_eq!((all[1].kind, all[1].payload), (21, &b""[..]));
     }
 
@@ -144,22 +141,10 @@ mod tests {
     fn outcomes() {
         assert_eq!(outcome(libc::NLMSG_DONE, &0i32.to_ne_bytes()), Outcome::Done);
         assert_eq!(outcome(libc::NLMSG_DONE, b""), Outcome::Done);
-        assert_eq!(
-            outcome(libc::NLMSG_DONE, &(-4i32).to_ne_bytes()),
-            Outcome::Failed(4)
-        );
-        assert_eq!(
-            outcome(libc::NLMSG_ERROR, &0i32.to_ne_bytes()),
-            Outcome::Acknowledged
-        );
-        assert_eq!(
-            outcome(libc::NLMSG_ERROR, &(-3i32).to_ne_bytes()),
-            Outcome::Failed(libc::ESRCH)
-        );
-        assert_eq!(
-            outcome(libc::NLMSG_ERROR, &i32::MIN.to_ne_bytes()),
-            Outcome::Failed(i32::MAX)
-        );
+        assert_eq!(outcome(libc::NLMSG_DONE, &(-4i32).to_ne_bytes()), Outcome::Failed(4));
+        assert_eq!(outcome(libc::NLMSG_ERROR, &0i32.to_ne_bytes()), Outcome::Acknowledged);
+        assert_eq!(outcome(libc::NLMSG_ERROR, &(-3i32).to_ne_bytes()), Outcome::Failed(libc::ESRCH));
+        assert_eq!(outcome(libc::NLMSG_ERROR, &i32::MIN.to_ne_bytes()), Outcome::Failed(i32::MAX));
         assert_eq!(outcome(libc::NLMSG_ERROR, b""), Outcome::Failed(libc::EBADMSG));
         assert_eq!(outcome(libc::NLMSG_NOOP, b""), Outcome::Ignored);
         assert_eq!(outcome(20, b""), Outcome::Data);

@@ -78,9 +78,7 @@ mod tests {
     #[test]
     fn values_too_long_are_left_out() {
         let mut bytes = Vec::new();
-        Request::start(&mut bytes, 1, 0, 0)
-            .attribute(1, &[0; 65_532])
-            .finish();
+        Request::start(&mut bytes, 1, 0, 0).attribute(1, &[0; 65_532]).finish();
         assert_eq!(bytes.len(), 16);
     }
 }

@@ -38,14 +38,8 @@ struct Layout {
     ac_btime: usize,
 }
 
-const LAYOUT: Layout = Layout {
-    blkio_delay_total: 40,
-    ac_btime: 136,
-};
-const SHIFTED_LAYOUT: Layout = Layout {
-    blkio_delay_total: 56,
-    ac_btime: 184,
-};
+const LAYOUT: Layout = Layout { blkio_delay_total: 40, ac_btime: 136 };
+const SHIFTED_LAYOUT: Layout = Layout { blkio_delay_total: 56, ac_btime: 184 };
 
 /// Length of version 8 (before Linux 4.20), the oldest accepted.
 const MIN_LENGTH: usize = 328;
@@ -183,10 +177,7 @@ mod tests {
         let bytes = reply(TYPE_AGGR_PID, 8, 327);
         assert_eq!(parse(&message::parse(&bytes).next().unwrap(), FAMILY_ID), None);
         let bytes = reply(TYPE_AGGR_PID, 13, 416);
-        assert_eq!(
-            parse(&message::parse(&bytes).next().unwrap(), FAMILY_ID + 1),
-            None
-        );
+        assert_eq!(parse(&message::parse(&bytes).next().unwrap(), FAMILY_ID + 1), None);
         let bytes = reply(TYPE_STATS, 13, 416);
         assert_eq!(parse(&message::parse(&bytes).next().unwrap(), FAMILY_ID), None);
     }
@@ -194,10 +185,9 @@ mod tests {
     #[test]
     fn requests() {
         let mut bytes = Vec::new();
-        for (write, kind) in [
-            (request_pid as fn(&mut Vec<u8>, u16, u32, u32), CMD_ATTR_PID),
-            (request_tgid, CMD_ATTR_TGID),
-        ] {
+        for (write, kind) in
+            [(request_pid as fn(&mut Vec<u8>, u16, u32, u32), CMD_ATTR_PID), (request_tgid, CMD_ATTR_TGID)]
+        {
             write(&mut bytes, FAMILY_ID, 5, 42);
             let message = message::parse(&bytes).next().unwrap();
             assert_eq!((message.kind, message.sequence), (FAMILY_ID, 5));

@@ -21,10 +21,7 @@ pub struct Controller<'a> {
 
 /// The controllers in the file; the heading and lines that do not fit are skipped.
 pub fn parse(bytes: &[u8]) -> impl Iterator<Item = Controller<'_>> {
-    text::lines(bytes)
-        .filter(|line| !line.starts_with(b"#"))
-        .filter_map(parse_line)
-        .take(MAX_CONTROLLERS)
+    text::lines(bytes).filter(|line| !line.starts_with(b"#")).filter_map(parse_line).take(MAX_CONTROLLERS)
 }
 
 fn parse_line(line: &[u8]) -> Option<Controller<'_>> {
@@ -33,11 +30,7 @@ fn parse_line(line: &[u8]) -> Option<Controller<'_>> {
     let hierarchy = text::number32(fields.next()?)?;
     // number of cgroups
     let enabled = text::number32(fields.nth(1)?)? != 0;
-    Some(Controller {
-        name,
-        hierarchy,
-        enabled,
-    })
+    Some(Controller { name, hierarchy, enabled })
 }
 
 #[cfg(test)]
@@ -51,23 +44,13 @@ mod tests {
     #[test]
     fn reads_controllers() {
         let all: Vec<Controller<'_>> = parse(SAMPLE).collect();
-        let controller = |name, hierarchy, enabled| Controller {
-            name,
-            hierarchy,
-            enabled,
-        };
-        assert_eq!(
-            all,
-            [controller("cpuset", 3, true), controller("memory", 0, false)]
-        );
+        let controller = |name, hierarchy, enabled| Controller { name, hierarchy, enabled };
+        assert_eq!(all, [controller("cpuset", 3, true), controller("memory", 0, false)]);
     }
 
     #[test]
     fn lines_that_do_not_fit_are_skipped() {
-        assert_eq!(
-            parse(b"cpu\t1\t1\ncpu\tx\t1\t1\n\xff\t1\t1\t1\ncpu\t1\t1\t1").count(),
-            0
-        );
+        assert_eq!(parse(b"cpu\t1\t1\ncpu\tx\t1\t1\n\xff\t1\t1\t1\ncpu\t1\t1\t1").count(), 0);
         let many = "cpu\t1\t1\t1\n".repeat(MAX_CONTROLLERS + 1);
         assert_eq!(parse(many.as_bytes()).count(), MAX_CONTROLLERS);
     }

@@ -31,10 +31,8 @@ pub fn whole_name(name: &str) -> Option<&str> {
     if stem.len() == name.len() {
         return None;
     }
-    let whole = stem
-        .strip_suffix('p')
-        .filter(|disk| disk.ends_with(|c: char| c.is_ascii_digit()))
-        .unwrap_or(stem);
+    let whole =
+        stem.strip_suffix('p').filter(|disk| disk.ends_with(|c: char| c.is_ascii_digit())).unwrap_or(stem);
     whole_device(whole).then_some(whole)
 }
 
@@ -45,34 +43,14 @@ mod tests {
 
     #[test]
     fn tells_whole_devices() {
-        for name in [
-            "sda", "sdaa", "hdb", "vdc", "xvdba", "dm-0", "md127", "nvme10n2", "rbd0",
-        ] {
+        for name in ["sda", "sdaa", "hdb", "vdc", "xvdba", "dm-0", "md127", "nvme10n2", "rbd0"] {
             assert!(whole_device(name), "{name}");
         }
         assert!(whole_device("mmcblk0") && whole_device("nbd15"));
-        for name in [
-            "sda1",
-            "sd",
-            "dm-",
-            "md0p1",
-            "nvme0n1p1",
-            "nvme0",
-            "nvme0c0n1",
-            "loop0",
-        ] {
+        for name in ["sda1", "sd", "dm-", "md0p1", "nvme0n1p1", "nvme0", "nvme0c0n1", "loop0"] {
             assert!(!whole_device(name), "{name}");
         }
-        for name in [
-            "",
-            "ram0",
-            "sr0",
-            "fd0",
-            "zd16",
-            "mmcblk0p2",
-            "mmcblk0boot0",
-            "nbd0p1",
-        ] {
+        for name in ["", "ram0", "sr0", "fd0", "zd16", "mmcblk0p2", "mmcblk0boot0", "nbd0p1"] {
             assert!(!whole_device(name), "{name}");
         }
     }

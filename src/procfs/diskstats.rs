@@ -53,10 +53,7 @@ impl<'a> Disks<'a> {
 
     /// The whole disk that has this device number or holds the partition that has it.
     pub fn by_number(&self, major: u32, minor: u32) -> Option<&Disk<'a>> {
-        let at = self
-            .numbers
-            .binary_search_by_key(&(major, minor), |(number, _)| *number)
-            .ok()?;
+        let at = self.numbers.binary_search_by_key(&(major, minor), |(number, _)| *number).ok()?;
         self.disks.get(self.numbers.get(at)?.1)
     }
 
@@ -146,14 +143,8 @@ mod tests {
         let names: Vec<&str> = disks.all().iter().map(|disk| disk.name).collect();
         assert_eq!(names, ["nvme0n1", "sda", "dm-0"]);
         let nvme = disks.by_name("nvme0n1").unwrap();
-        assert_eq!(
-            (nvme.reads, nvme.read_bytes, nvme.read_time_ms),
-            (100, 102_400, 30)
-        );
-        assert_eq!(
-            (nvme.writes, nvme.written_bytes, nvme.write_time_ms),
-            (400, 409_600, 70)
-        );
+        assert_eq!((nvme.reads, nvme.read_bytes, nvme.read_time_ms), (100, 102_400, 30));
+        assert_eq!((nvme.writes, nvme.written_bytes, nvme.write_time_ms), (400, 409_600, 70));
         assert_eq!(nvme.io_time_ms, 90);
     }
 
@@ -187,9 +178,8 @@ mod tests {
 
     #[test]
     fn output_is_bounded() {
-        let text: String = (0..MAX_DISKS + 10)
-            .map(|n| format!("253 {n} dm-{n} 1 1 1 1 1 1 1 1 1 1 1\n"))
-            .collect();
+        let text: String =
+            (0..MAX_DISKS + 10).map(|n| format!("253 {n} dm-{n} 1 1 1 1 1 1 1 1 1 1 1\n")).collect();
         assert_eq!(parse(text.as_bytes()).all().len(), MAX_DISKS);
     }
 

@@ -38,11 +38,7 @@ fn parse_line(line: &[u8]) -> Option<Address<'_>> {
     let scope = hexadecimal(fields.nth(2)?)?;
     // flags
     let interface = text::utf8(fields.nth(1)?)?;
-    Some(Address {
-        interface,
-        address,
-        scope: u32::try_from(scope).ok()?,
-    })
+    Some(Address { interface, address, scope: u32::try_from(scope).ok()? })
 }
 
 fn hexadecimal(field: &[u8]) -> Option<u128> {

@@ -37,12 +37,9 @@ const TRACKED: &[&[Piece]] = &[
 
 /// Whether an interface of the host is reported.
 pub fn is_tracked_interface(name: &str) -> bool {
-    TRACKED.iter().any(|pattern| {
-        pattern
-            .iter()
-            .try_fold(name.as_bytes(), |rest, piece| take(rest, *piece))
-            .is_some()
-    })
+    TRACKED
+        .iter()
+        .any(|pattern| pattern.iter().try_fold(name.as_bytes(), |rest, piece| take(rest, *piece)).is_some())
 }
 
 /// What follows `piece` at the start of `name`, if it is there.
@@ -68,19 +65,10 @@ mod tests {
 
     #[test]
     fn host_interfaces_are_tracked() {
-        for name in [
-            "eth0", "eth10", "eth0.100", "eno1", "ens5", "ens3f0", "enp3s0", "enp3s0f1",
-        ] {
+        for name in ["eth0", "eth10", "eth0.100", "eno1", "ens5", "ens3f0", "enp3s0", "enp3s0f1"] {
             assert!(is_tracked_interface(name), "{name}");
         }
-        for name in [
-            "enP4p65s0",
-            "enP30832s1",
-            "enx001122aabbcc",
-            "enX0",
-            "em1",
-            "bond0",
-        ] {
+        for name in ["enP4p65s0", "enP30832s1", "enx001122aabbcc", "enX0", "em1", "bond0"] {
             assert!(is_tracked_interface(name), "{name}");
         }
         for name in ["p1p1", "p5p2", "br0", "vmbr0", "ETH0", "enp3s0np0"] {
@@ -90,39 +78,13 @@ mod tests {
 
     #[test]
     fn others_are_not() {
-        for name in [
-            "lo",
-            "docker0",
-            "cni0",
-            "veth12ab",
-            "flannel.1",
-            "lxc1234",
-            "dummy0",
-            "",
-        ] {
+        for name in ["lo", "docker0", "cni0", "veth12ab", "flannel.1", "lxc1234", "dummy0", ""] {
             assert!(!is_tracked_interface(name), "{name}");
         }
-        for name in [
-            "eth",
-            "enp3",
-            "enp3s",
-            "enx",
-            "br-0123456789ab",
-            "bridge",
-            "p1",
-            "cali1",
-        ] {
+        for name in ["eth", "enp3", "enp3s", "enx", "br-0123456789ab", "bridge", "p1", "cali1"] {
             assert!(!is_tracked_interface(name), "{name}");
         }
-        for name in [
-            "tunl0",
-            "wlan0",
-            "virbr0",
-            "cilium_host",
-            "kube-ipvs0",
-            "ifb0",
-            "xeth0",
-        ] {
+        for name in ["tunl0", "wlan0", "virbr0", "cilium_host", "kube-ipvs0", "ifb0", "xeth0"] {
             assert!(!is_tracked_interface(name), "{name}");
         }
     }

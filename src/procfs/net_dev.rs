@@ -37,13 +37,7 @@ fn parse_line(line: &[u8]) -> Option<Interface<'_>> {
     // errs drop fifo frame compressed multicast
     let transmitted_bytes = counters.nth(6)??;
     let transmitted_packets = counters.next()??;
-    Some(Interface {
-        name,
-        received_bytes,
-        received_packets,
-        transmitted_bytes,
-        transmitted_packets,
-    })
+    Some(Interface { name, received_bytes, received_packets, transmitted_bytes, transmitted_packets })
 }
 
 #[cfg(test)]

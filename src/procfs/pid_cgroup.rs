@@ -49,12 +49,7 @@ fn parse_line(line: &[u8]) -> Option<Membership<'_>> {
     let controllers = fields.next()?;
     let path = fields.next().filter(|path| path.starts_with('/'))?;
     let live_path = path.strip_suffix(DELETED);
-    Some(Membership {
-        hierarchy,
-        controllers,
-        path: live_path.unwrap_or(path),
-        deleted: live_path.is_some(),
-    })
+    Some(Membership { hierarchy, controllers, path: live_path.unwrap_or(path), deleted: live_path.is_some() })
 }
 
 #[cfg(test)]
@@ -79,10 +74,7 @@ mod tests {
 
     #[test]
     fn lines_that_do_not_fit_are_skipped() {
-        assert_eq!(
-            parse(b"x::/\n0:/\n0::\n0::relative\n\n0::/\xff\n0::/cu").count(),
-            0
-        );
+        assert_eq!(parse(b"x::/\n0:/\n0::\n0::relative\n\n0::/\xff\n0::/cu").count(), 0);
         let many = "0::/\n".repeat(MAX_HIERARCHIES + 1);
         assert_eq!(parse(many.as_bytes()).count(), MAX_HIERARCHIES);
     }

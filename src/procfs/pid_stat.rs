@@ -26,11 +26,7 @@ pub fn parse(bytes: &[u8]) -> Option<PidStat> {
     let start_ticks = text::number(fields.nth(6)?)?;
     // With another field behind it the start time itself is complete.
     fields.next()?;
-    Some(PidStat {
-        user_ticks,
-        system_ticks,
-        start_ticks,
-    })
+    Some(PidStat { user_ticks, system_ticks, start_ticks })
 }
 
 #[cfg(test)]
@@ -43,11 +39,7 @@ mod tests {
 
     #[test]
     fn reads_times_behind_any_name() {
-        let expected = PidStat {
-            user_ticks: 140,
-            system_ticks: 150,
-            start_ticks: 22_000,
-        };
+        let expected = PidStat { user_ticks: 140, system_ticks: 150, start_ticks: 22_000 };
         assert_eq!(parse(SAMPLE), Some(expected));
     }
 
@@ -55,14 +47,8 @@ mod tests {
     fn short_and_wrong_files_are_none() {
         assert_eq!(parse(b""), None);
         assert_eq!(parse(b"1 (a"), None);
-        assert_eq!(
-            parse(b"1 (a) S 1 2 3 4 5 6 7 8 9 10 140 150 16 17 20 0 1 0 220"),
-            None
-        );
-        assert_eq!(
-            parse(b"1 (a) S 1 2 3 4 5 6 7 8 9 10 x 150 16 17 20 0 1 0 220 1\n"),
-            None
-        );
+        assert_eq!(parse(b"1 (a) S 1 2 3 4 5 6 7 8 9 10 140 150 16 17 20 0 1 0 220"), None);
+        assert_eq!(parse(b"1 (a) S 1 2 3 4 5 6 7 8 9 10 x 150 16 17 20 0 1 0 220 1\n"), None);
     }
 
     #[test]

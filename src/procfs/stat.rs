@@ -90,16 +90,8 @@ mod tests {
     #[test]
     fn reads_times_cores_and_boot_time() {
         let stat = parse(SAMPLE);
-        let expected = CpuTimes {
-            user: 10,
-            nice: 2,
-            system: 3,
-            idle: 40,
-            iowait: 5,
-            irq: 6,
-            softirq: 7,
-            steal: 8,
-        };
+        let expected =
+            CpuTimes { user: 10, nice: 2, system: 3, idle: 40, iowait: 5, irq: 6, softirq: 7, steal: 8 };
         assert_eq!(stat.cpu, Some(expected));
         assert_eq!(stat.logical_cores, 2);
         assert_eq!(stat.boot_time_s, Some(1_700_000_000));

@@ -28,8 +28,7 @@ impl<'a> Iterator for Lines<'a> {
 
 /// The fields of a line, separated by any amount of white space.
 pub(crate) fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    line.split(u8::is_ascii_whitespace)
-        .filter(|field| !field.is_empty())
+    line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty())
 }
 
 /// A decimal number that fills the whole field and fits 64 bits.

@@ -38,16 +38,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_none() {
-        for bad in [
-            "",
-            "\n",
-            "1.0\n",
-            "1.0 2.0 3.0\n",
-            "inf 1\n",
-            "-1 2\n",
-            "1 nan\n",
-            ". .\n",
-        ] {
+        for bad in ["", "\n", "1.0\n", "1.0 2.0 3.0\n", "inf 1\n", "-1 2\n", "1 nan\n", ". .\n"] {
             assert_eq!(parse(bad.as_bytes()), None, "{bad:?}");
         }
     }

@@ -44,11 +44,7 @@ unsafe extern "C" fn keep_talk(
     let length = usize::try_from(length).unwrap_or(0).min(buffer.len() - 1);
     let text = String::from_utf8_lossy(&buffer[..length]);
     TALK.with_borrow_mut(|lines| {
-        lines.extend(
-            text.lines()
-                .map(|line| line.trim().to_owned())
-                .filter(|line| !line.is_empty()),
-        );
+        lines.extend(text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()));
         let surplus = lines.len().saturating_sub(KEPT_LINES);
         lines.drain(..surplus);
     });
@@ -65,29 +61,16 @@ fn failure(result: i64) -> Error {
     let errno = i32::try_from(result.unsigned_abs()).unwrap_or(libc::EIO);
     let error = Error::from_errno(errno);
     let talk = take_talk();
-    let no_btf = talk
-        .iter()
-        .any(|line| line.contains("kernel BTF") || line.contains("vmlinux BTF"));
-    let reason = if no_btf && errno != libc::EPERM {
-        Reason::NoBtf
-    } else {
-        error.reason()
-    };
+    let no_btf = talk.iter().any(|line| line.contains("kernel BTF") || line.contains("vmlinux BTF"));
+    let reason = if no_btf && errno != libc::EPERM { Reason::NoBtf } else { error.reason() };
     match talk.last() {
-        Some(line) => Error::new(
-            reason,
-            format!("{error} ({})", line.trim_start_matches("libbpf: ")),
-        ),
+        Some(line) => Error::new(reason, format!("{error} ({})", line.trim_start_matches("libbpf: "))),
         None => Error::new(reason, error.to_string()),
     }
 }
 
 fn check(result: c_int) -> Result<c_int> {
-    if result < 0 {
-        Err(failure(i64::from(result)))
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(failure(i64::from(result))) } else { Ok(result) }
 }
 
 /// A BPF object file that is opened but not loaded.
@@ -113,10 +96,7 @@ impl Object {
         let object = unsafe {
             raw::bpf_object__open_mem(elf.as_ptr().cast(), elf.len() as raw::size_t, &raw const options)
         };
-        NonNull::new(object)
-            .map(Object)
-            .ok_or_else(|| failure(i64::from(errno())))
-            .context("open")
+        NonNull::new(object).map(Object).ok_or_else(|| failure(i64::from(errno()))).context("open")
     }
 
     fn map(&self, name: &str) -> Result<NonNull<raw::bpf_map>> {
@@ -150,10 +130,7 @@ impl Object {
                 return Err(Error::new(Reason::Failed, "no .rodata in the object"));
             }
             // SAFETY: a map's name lives as long as the object.
-            if unsafe { CStr::from_ptr(raw::bpf_map__name(map)) }
-                .to_bytes()
-                .ends_with(b".rodata")
-            {
+            if unsafe { CStr::from_ptr(raw::bpf_map__name(map)) }.to_bytes().ends_with(b".rodata") {
                 break;
             }
         }
@@ -289,14 +266,7 @@ impl Map {
         // SAFETY: pointer and size are those of the struct.
         check(unsafe { raw::bpf_map_get_info_by_fd(fd.as_raw_fd(), &raw mut info, &raw mut size) })?;
         let (key_size, value_size) = (info.key_size as usize, info.value_size as usize);
-        Ok(Map {
-            fd,
-            key_size,
-            value_size,
-            batches: true,
-            keys: Vec::new(),
-            values: Vec::new(),
-        })
+        Ok(Map { fd, key_size, value_size, batches: true, keys: Vec::new(), values: Vec::new() })
     }
 
     /// Hands every entry's key and value to `each`. Entries made meanwhile may or may not be among them.
@@ -322,11 +292,7 @@ impl Map {
             self.keys.resize(batch_size as usize * self.key_size, 0);
             self.values.resize(batch_size as usize * self.value_size, 0);
             let mut count = batch_size;
-            let start = if first {
-                std::ptr::null_mut()
-            } else {
-                cursor.as_mut_ptr()
-            };
+            let start = if first { std::ptr::null_mut() } else { cursor.as_mut_ptr() };
             // SAFETY: the buffers hold `count` keys and values, the cursor at least a key; in and out cursor may be one.
             let result = unsafe {
                 raw::bpf_map_lookup_batch(
@@ -349,13 +315,9 @@ impl Map {
                 libc::EINVAL | libc::EOPNOTSUPP | 524 if first => return Ok(false),
                 _ => return Err(failure(i64::from(result))).context("read map"),
             }
-            let (keys, values) = (
-                self.keys.chunks_exact(self.key_size),
-                self.values.chunks_exact(self.value_size),
-            );
-            keys.zip(values)
-                .take(count as usize)
-                .for_each(|(key, value)| each(key, value));
+            let (keys, values) =
+                (self.keys.chunks_exact(self.key_size), self.values.chunks_exact(self.value_size));
+            keys.zip(values).take(count as usize).for_each(|(key, value)| each(key, value));
             if result != 0 {
                 return Ok(true);
             }
@@ -391,11 +353,7 @@ impl Map {
         let mut value = vec![0u8; self.value_size];
         // SAFETY: key and value have the map's sizes.
         let result = unsafe {
-            raw::bpf_map_lookup_elem(
-                self.fd.as_raw_fd(),
-                key.as_ptr().cast(),
-                value.as_mut_ptr().cast(),
-            )
+            raw::bpf_map_lookup_elem(self.fd.as_raw_fd(), key.as_ptr().cast(), value.as_mut_ptr().cast())
         };
         match -result {
             0 => Ok(Some(value)),
@@ -412,21 +370,14 @@ impl Map {
         self.check_size(key.len(), self.key_size)?;
         // SAFETY: the key has the map's key size.
         let result = unsafe { raw::bpf_map_delete_elem(self.fd.as_raw_fd(), key.as_ptr().cast()) };
-        if result == -libc::ENOENT {
-            Ok(())
-        } else {
-            check(result).context("delete from map").map(drop)
-        }
+        if result == -libc::ENOENT { Ok(()) } else { check(result).context("delete from map").map(drop) }
     }
 
     fn check_size(&self, size: usize, expected: usize) -> Result<()> {
         if size == expected {
             return Ok(());
         }
-        Err(Error::new(
-            Reason::Failed,
-            format!("a key of {size} bytes for a map with keys of {expected}"),
-        ))
+        Err(Error::new(Reason::Failed, format!("a key of {size} bytes for a map with keys of {expected}")))
     }
 }
 
@@ -457,9 +408,7 @@ impl Ring {
         let ring = unsafe {
             raw::ring_buffer__new(map.as_raw_fd(), Some(on_record), context.cast(), std::ptr::null())
         };
-        let raw = NonNull::new(ring)
-            .ok_or_else(|| failure(i64::from(errno())))
-            .context("ring")?;
+        let raw = NonNull::new(ring).ok_or_else(|| failure(i64::from(errno()))).context("ring")?;
         Ok(Ring { raw, slot })
     }
 

@@ -21,10 +21,7 @@ impl NetlinkSocket {
         let fd = super::check(fd)?;
         // SAFETY: the descriptor is new and ours.
         let socket = NetlinkSocket(unsafe { OwnedFd::from_raw_fd(fd) });
-        let timeout = libc::timeval {
-            tv_sec: REPLY_MS / 1000,
-            tv_usec: 0,
-        };
+        let timeout = libc::timeval { tv_sec: REPLY_MS / 1000, tv_usec: 0 };
         // SAFETY: pointer and length are those of a timeval.
         super::check(unsafe {
             libc::setsockopt(
@@ -45,11 +42,7 @@ impl NetlinkSocket {
     pub fn send(&self, request: &[u8]) -> io::Result<()> {
         // SAFETY: pointer and length are the slice's.
         let sent = unsafe { libc::send(self.0.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
-        if sent < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        }
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// Receives one datagram into `buffer`; gives the part of it that was filled.

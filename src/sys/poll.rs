@@ -30,11 +30,7 @@ impl PollSet {
             Interest::Read => libc::POLLIN,
             Interest::Write => libc::POLLOUT,
         };
-        self.fds.push(libc::pollfd {
-            fd,
-            events,
-            revents: 0,
-        });
+        self.fds.push(libc::pollfd { fd, events, revents: 0 });
     }
 
     /// Descriptors added so far.

@@ -10,10 +10,7 @@ use std::path::Path;
 
 /// Raises the soft limit of open files to the hard one; gives the limit then in force.
 pub fn raise_open_files() -> u64 {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: a valid pointer, for a resource every Linux has.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
         return 0;
@@ -42,11 +39,7 @@ pub fn effective_capabilities() -> u64 {
     let mut data = [0u32; 6];
     // SAFETY: header and data have the layout of version 3 (linux/capability.h).
     let result = unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) };
-    if result != 0 {
-        0
-    } else {
-        u64::from(data[0]) | u64::from(data[3]) << 32
-    }
+    if result != 0 { 0 } else { u64::from(data[0]) | u64::from(data[3]) << 32 }
 }
 
 /// The host name this process sees (its UTS namespace).
@@ -57,12 +50,8 @@ pub fn host_name() -> String {
         libc::uname(name.as_mut_ptr());
         name.assume_init()
     };
-    let bytes: Vec<u8> = name
-        .nodename
-        .iter()
-        .take_while(|&&byte| byte != 0)
-        .map(|&byte| byte as u8)
-        .collect();
+    let bytes: Vec<u8> =
+        name.nodename.iter().take_while(|&&byte| byte != 0).map(|&byte| byte as u8).collect();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 

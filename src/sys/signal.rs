@@ -21,16 +21,8 @@ impl Signals {
             for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
                 libc::sigaddset(set.as_mut_ptr(), signal);
             }
-            super::check(libc::sigprocmask(
-                libc::SIG_BLOCK,
-                set.as_ptr(),
-                std::ptr::null_mut(),
-            ))?;
-            let fd = super::check(libc::signalfd(
-                -1,
-                set.as_ptr(),
-                libc::SFD_NONBLOCK | libc::SFD_CLOEXEC,
-            ))?;
+            super::check(libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()))?;
+            let fd = super::check(libc::signalfd(-1, set.as_ptr(), libc::SFD_NONBLOCK | libc::SFD_CLOEXEC))?;
             Ok(Signals(OwnedFd::from_raw_fd(fd)))
         }
     }

@@ -75,12 +75,7 @@ pub fn gzip(pieces: &[Vec<u8>]) -> Option<Vec<u8>> {
     let mut out: Vec<u8> = Vec::with_capacity(total / 8 + 256);
     let mut result = Z_OK;
     // The empty piece behind the others ends the stream.
-    for piece in pieces
-        .iter()
-        .map(Vec::as_slice)
-        .filter(|piece| !piece.is_empty())
-        .chain([&[][..]])
-    {
+    for piece in pieces.iter().map(Vec::as_slice).filter(|piece| !piece.is_empty()).chain([&[][..]]) {
         let flush = if piece.is_empty() { Z_FINISH } else { Z_NO_FLUSH };
         stream.next_in = piece.as_ptr();
         stream.avail_in = c_uint::try_from(piece.len()).ok()?;
@@ -122,11 +117,7 @@ mod tests {
             .collect();
         let packed = gzip(&pieces).unwrap();
         assert!(packed.len() * 5 < pieces.concat().len());
-        let mut gunzip = Command::new("gunzip")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut gunzip = Command::new("gunzip").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut input = gunzip.stdin.take().unwrap();
         input.write_all(&packed).unwrap();
         drop(input);

@@ -71,11 +71,7 @@ impl Agent {
                 lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
         });
-        let mut agent = Agent {
-            child,
-            address: ([127, 0, 0, 1], 0).into(),
-            stderr,
-        };
+        let mut agent = Agent { child, address: ([127, 0, 0, 1], 0).into(), stderr };
         let began = Instant::now();
         loop {
             let said = agent.stderr();
@@ -86,10 +82,7 @@ impl Agent {
             if let Ok(Some(status)) = agent.child.try_wait() {
                 panic!("nodeprobe {args:?} ended with {status}: {said:#?}");
             }
-            assert!(
-                began.elapsed() < START,
-                "nodeprobe {args:?} serves nothing: {said:#?}"
-            );
+            assert!(began.elapsed() < START, "nodeprobe {args:?} serves nothing: {said:#?}");
             thread::sleep(Duration::from_millis(2));
         }
     }
@@ -126,9 +119,7 @@ impl Agent {
     /// The same, for tests that expect trouble.
     pub fn try_get(&self, path: &str) -> io::Result<Response> {
         let mut client = Client::connect(self.address)?;
-        client.send(format!(
-            "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
-        ))?;
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"))?;
         client.response()
     }
 
@@ -144,9 +135,7 @@ impl Agent {
     #[track_caller]
     fn status_bytes(&self, name: &str) -> u64 {
         let status = fs::read_to_string(self.proc("status")).expect("the agent lives");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
         kib.unwrap_or_else(|| panic!("no {name} in {status}")) * 1024
     }
@@ -193,11 +182,7 @@ impl Agent {
     /// Sends a signal to it.
     pub fn signal(&self, signal: i32) {
         // SAFETY: kill takes no pointers; the child is not reaped before `self` goes, so the pid is still its own.
-        assert_eq!(
-            unsafe { libc::kill(self.pid() as libc::pid_t, signal) },
-            0,
-            "kill"
-        );
+        assert_eq!(unsafe { libc::kill(self.pid() as libc::pid_t, signal) }, 0, "kill");
     }
 
     /// Sends SIGTERM and waits for its end: how it ended, how long that took, and all it printed.
@@ -205,9 +190,8 @@ impl Agent {
     pub fn stop(mut self) -> (ExitStatus, Duration, Vec<String>) {
         self.signal(libc::SIGTERM);
         let began = Instant::now();
-        let status = until("the agent ends after SIGTERM", ANSWER, || {
-            self.child.try_wait().expect("a child of ours")
-        });
+        let status =
+            until("the agent ends after SIGTERM", ANSWER, || self.child.try_wait().expect("a child of ours"));
         (status, began.elapsed(), self.stderr())
     }
 }
@@ -268,11 +252,7 @@ pub fn run_command(mut command: Command, patience: Duration) -> Output {
             None => thread::sleep(Duration::from_millis(2)),
         }
     };
-    Output {
-        status,
-        stdout: stdout.join().expect("no panic"),
-        stderr: stderr.join().expect("no panic"),
-    }
+    Output { status, stdout: stdout.join().expect("no panic"), stderr: stderr.join().expect("no panic") }
 }
 
 /// What `nodeprobe once ARGS` prints; it must succeed.
@@ -300,16 +280,11 @@ pub fn promtool_check(text: &str) -> (bool, String) {
         .unwrap_or_else(|error| panic!("promtool: {error}; `make test` installs it"));
     let mut stdin = child.stdin.take().expect("stdin is a pipe");
     // promtool reads all before it writes, so neither side waits for the other.
-    stdin
-        .write_all(text.as_bytes())
-        .expect("promtool reads its input");
+    stdin.write_all(text.as_bytes()).expect("promtool reads its input");
     drop(stdin);
     let output = child.wait_with_output().expect("promtool ends");
     let said = [output.stdout, output.stderr].concat();
-    (
-        output.status.success(),
-        String::from_utf8_lossy(&said).into_owned(),
-    )
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
 /// One connection, for one or many requests. Never asks for gzip by itself.
@@ -356,9 +331,7 @@ impl Client {
         stream.set_read_timeout(Some(ANSWER))?;
         stream.set_write_timeout(Some(ANSWER))?;
         stream.set_nodelay(true)?;
-        Ok(Client {
-            reader: BufReader::new(stream),
-        })
+        Ok(Client { reader: BufReader::new(stream) })
     }
 
     /// The socket itself.
@@ -423,12 +396,7 @@ impl Client {
             let (name, value) = line.split_once(':').ok_or_else(|| bad("no header line"))?;
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        Ok(Response {
-            version,
-            status,
-            headers,
-            body: Vec::new(),
-        })
+        Ok(Response { version, status, headers, body: Vec::new() })
     }
 
     /// Reads whatever comes until the other side closes; true when it closed in time.
@@ -436,20 +404,14 @@ impl Client {
         let mut rest = Vec::new();
         match self.reader.read_to_end(&mut rest) {
             Ok(_) => true,
-            Err(error) => matches!(
-                error.kind(),
-                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
-            ),
+            Err(error) => matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe),
         }
     }
 
     /// Closes with RST instead of FIN, as a client that crashed.
     pub fn reset(self) {
         use std::os::fd::AsRawFd;
-        let linger = libc::linger {
-            l_onoff: 1,
-            l_linger: 0,
-        };
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
         // SAFETY: a descriptor of ours, and a pointer to a struct of the size that is given.
         let result = unsafe {
             libc::setsockopt(
@@ -616,9 +578,7 @@ fn parse_series(line: &str) -> Result<Series, String> {
     let is_name = |text: &str| {
         !text.is_empty()
             && !text.starts_with(|c: char| c.is_ascii_digit())
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     };
     let end = line.find(['{', ' ']).ok_or("no value")?;
     let (name, mut rest) = line.split_at(end);
@@ -650,19 +610,12 @@ fn parse_series(line: &str) -> Result<Series, String> {
         "+Inf" => f64::INFINITY,
         "-Inf" => f64::NEG_INFINITY,
         "NaN" => f64::NAN,
-        _ if number
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || b"+-.e".contains(&byte)) =>
-        {
+        _ if number.bytes().all(|byte| byte.is_ascii_digit() || b"+-.e".contains(&byte)) => {
             number.parse().map_err(|_| "a bad number")?
         }
         _ => return Err("a bad number".to_owned()),
     };
-    Ok(Series {
-        name: name.to_owned(),
-        labels,
-        value,
-    })
+    Ok(Series { name: name.to_owned(), labels, value })
 }
 
 /// A label value up to its closing quote, and what is behind that.

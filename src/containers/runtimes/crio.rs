@@ -10,21 +10,14 @@ use crate::host::Host;
 use crate::json::{Json, JsonError};
 
 /// CRI-O's files.
-pub(super) const READER: RuntimeReader = RuntimeReader {
-    name: "crio",
-    serves: &[Runtime::Crio],
-    read,
-};
+pub(super) const READER: RuntimeReader = RuntimeReader { name: "crio", serves: &[Runtime::Crio], read };
 
 /// `runroot` and `root` of containers-storage; what runs is in the first.
 const STORAGE: &[&str] = &["/run/containers/storage", "/var/lib/containers/storage"];
 
 fn read(host: &Host, id: &str) -> Result<Option<Metadata>, String> {
     for root in STORAGE {
-        let path = format!(
-            "{}/overlay-containers/{id}/userdata/config.json",
-            target(host, root)
-        );
+        let path = format!("{}/overlay-containers/{id}/userdata/config.json", target(host, root));
         if let Some(data) = file(host, &path, Links::Refuse)? {
             let metadata = oci::parse(&data).and_then(metadata);
             return metadata.map(Some).map_err(|error| format!("{path}: {error}"));
@@ -45,10 +38,7 @@ fn metadata(mut spec: Spec) -> Result<Metadata, JsonError> {
     metadata.pause = crio("ContainerType") == "sandbox";
     metadata.created_s = unix_time(&crio("Created"));
     let log = Some(crio("LogPath")).filter(|path| is_plain_path(path));
-    metadata.log = log.map(|path| LogFile {
-        path,
-        format: LogFormat::Cri,
-    });
+    metadata.log = log.map(|path| LogFile { path, format: LogFormat::Cri });
     // Both are JSON in a string.
     let (labels, volumes) = (crio("Labels"), crio("Volumes"));
     if !labels.is_empty() {
@@ -114,26 +104,13 @@ mod tests {
             (container.name.as_str(), container.image.as_str()),
             ("k8s_c_web-0_prod_u_0", "quay.io/web:1")
         );
-        let pod = [
-            (CONTAINER_NAME, "c"),
-            (POD_NAME, "web-0"),
-            (POD_NAMESPACE, "prod"),
-            ("app", "web"),
-        ];
+        let pod = [(CONTAINER_NAME, "c"), (POD_NAME, "web-0"), (POD_NAMESPACE, "prod"), ("app", "web")];
         assert_eq!(container.labels, pairs(&pod));
         assert_eq!(container.volumes, pairs(&[("/data", "/srv")]));
-        assert_eq!(
-            (container.pause, container.created_s),
-            (false, Some(1_795_166_042))
-        );
+        assert_eq!((container.pause, container.created_s), (false, Some(1_795_166_042)));
         assert_eq!(container.log.unwrap().path, "/var/log/pods/prod_web-0_u/c/0.log");
 
-        let sandbox = parse(
-            CONFIG
-                .replace(r#"Type":"container"#, r#"Type":"sandbox"#)
-                .as_bytes(),
-        )
-        .unwrap();
+        let sandbox = parse(CONFIG.replace(r#"Type":"container"#, r#"Type":"sandbox"#).as_bytes()).unwrap();
         assert!(sandbox.pause);
         let bare = parse(br#"{"mounts":[{"destination":"/a","type":"bind","source":"/b"}]}"#).unwrap();
         assert_eq!((bare.volumes, bare.log), (pairs(&[("/a", "/b")]), None));

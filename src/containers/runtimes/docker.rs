@@ -12,18 +12,12 @@ use crate::host::Host;
 use crate::json::{Json, JsonError};
 
 /// Docker's files. A bare id below another cgroup parent looks like plain containerd, so that asks here too.
-pub(super) const READER: RuntimeReader = RuntimeReader {
-    name: "docker",
-    serves: &[Runtime::Docker, Runtime::Nerdctl],
-    read,
-};
+pub(super) const READER: RuntimeReader =
+    RuntimeReader { name: "docker", serves: &[Runtime::Docker, Runtime::Nerdctl], read };
 
 /// The files of dockers that users run. Asked last: a user must not be able to rename a container of the system.
-pub(super) const ROOTLESS: RuntimeReader = RuntimeReader {
-    name: "docker-rootless",
-    serves: &[Runtime::Docker],
-    read: read_rootless,
-};
+pub(super) const ROOTLESS: RuntimeReader =
+    RuntimeReader { name: "docker-rootless", serves: &[Runtime::Docker], read: read_rootless };
 
 const CONFIGURATION: &str = "/etc/docker/daemon.json";
 const DATA_ROOTS: &[&str] = &["/var/lib/docker", "/var/snap/docker/common/var-lib-docker"];
@@ -39,14 +33,9 @@ fn read(host: &Host, id: &str) -> Result<Option<Metadata>, String> {
             return Ok(Some(metadata));
         }
         // With userns-remap the data of each mapping is in a directory named by its first uid and gid.
-        let remapped = if daemon.remapped {
-            names(host, &root)
-        } else {
-            Vec::new()
-        };
-        for name in remapped
-            .iter()
-            .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
+        let remapped = if daemon.remapped { names(host, &root) } else { Vec::new() };
+        for name in
+            remapped.iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
         {
             if let Some(metadata) = container(host, &format!("{root}/{name}"), id)? {
                 return Ok(Some(metadata));
@@ -130,10 +119,7 @@ fn parse(data: &[u8]) -> Result<Metadata, JsonError> {
             "LogPath" => {
                 json.string_or_skip(&mut text)?;
                 let path = is_plain_path(&text).then(|| text.clone());
-                metadata.log = path.map(|path| LogFile {
-                    path,
-                    format: LogFormat::DockerJson,
-                });
+                metadata.log = path.map(|path| LogFile { path, format: LogFormat::DockerJson });
             }
             "State" if json.object_or_skip()? => read_state(&mut json, &mut metadata)?,
             "Config" if json.object_or_skip()? => read_config(&mut json, &mut metadata)?,
@@ -298,14 +284,8 @@ mod tests {
             br#"{"data-root":"/srv/docker/","userns-remap":"default","log-opts":{"max-size":"1m"}}"#,
         )
         .unwrap();
-        assert_eq!(
-            (daemon.data_root.as_deref(), daemon.remapped),
-            (Some("/srv/docker"), true)
-        );
-        assert_eq!(
-            parse_daemon(br#"{"data-root":"/srv/../etc"}"#).unwrap().data_root,
-            None
-        );
+        assert_eq!((daemon.data_root.as_deref(), daemon.remapped), (Some("/srv/docker"), true));
+        assert_eq!(parse_daemon(br#"{"data-root":"/srv/../etc"}"#).unwrap().data_root, None);
         assert!(parse_daemon(b"data-root: /x").is_err());
     }
 

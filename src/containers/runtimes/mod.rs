@@ -38,13 +38,8 @@ pub struct RuntimeReader {
 }
 
 /// Every kind of files, in the order they are asked.
-pub const RUNTIMES: &[&RuntimeReader] = &[
-    &docker::READER,
-    &oci::READER,
-    &crio::READER,
-    &podman::READER,
-    &docker::ROOTLESS,
-];
+pub const RUNTIMES: &[&RuntimeReader] =
+    &[&docker::READER, &oci::READER, &crio::READER, &podman::READER, &docker::ROOTLESS];
 
 /// What is known of the container `id`, `None` when no file describes it (yet).
 ///
@@ -86,16 +81,8 @@ enum Links {
 ///
 /// `O_NONBLOCK` and the check of its type keep a FIFO or a device in its place from stopping nodeprobe.
 fn file(host: &Host, path: &str, links: Links) -> Result<Option<Vec<u8>>, String> {
-    let flags = if links == Links::Refuse {
-        libc::O_NOFOLLOW
-    } else {
-        0
-    } | libc::O_NONBLOCK
-        | libc::O_NOCTTY;
-    let open = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(host.rootfs(path));
+    let flags = if links == Links::Refuse { libc::O_NOFOLLOW } else { 0 } | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let open = OpenOptions::new().read(true).custom_flags(flags).open(host.rootfs(path));
     let file = match open {
         Ok(file) => file,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -107,9 +94,7 @@ fn file(host: &Host, path: &str, links: Links) -> Result<Option<Vec<u8>>, String
         return Err(format!("{path}: not a regular file"));
     }
     let mut data = Vec::new();
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut data)
-        .map_err(|error| format!("{path}: {error}"))?;
+    file.take(MAX_FILE + 1).read_to_end(&mut data).map_err(|error| format!("{path}: {error}"))?;
     if data.len() as u64 > MAX_FILE {
         return Err(format!("{path}: larger than {MAX_FILE} bytes"));
     }
@@ -118,14 +103,8 @@ fn file(host: &Host, path: &str, links: Links) -> Result<Option<Vec<u8>>, String
 
 /// The names in a directory of the host, sorted; none when it cannot be read.
 fn names(host: &Host, directory: &str) -> Vec<String> {
-    let entries = fs::read_dir(host.rootfs(directory))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .take(MAX_ENTRIES);
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
+    let entries = fs::read_dir(host.rootfs(directory)).into_iter().flatten().flatten().take(MAX_ENTRIES);
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort_unstable();
     names
 }
@@ -142,10 +121,7 @@ fn homes(host: &Host, relative: &str) -> Vec<String> {
 /// Where `path` leads if it is an absolute symbolic link, as `/var/lib/docker` often is. Below `/proc/1/root` the kernel
 /// would take such a link from nodeprobe's own root.
 fn target(host: &Host, path: &str) -> String {
-    match fs::read_link(host.rootfs(path))
-        .ok()
-        .and_then(|link| link.into_os_string().into_string().ok())
-    {
+    match fs::read_link(host.rootfs(path)).ok().and_then(|link| link.into_os_string().into_string().ok()) {
         Some(link) if is_plain_path(&link) => link,
         _ => path.to_owned(),
     }
@@ -193,11 +169,7 @@ fn read_env(json: &mut Json<'_>, env: &mut Vec<(String, String)>) -> Result<(), 
 
 /// Sets the labels that say which container of which pod this is.
 fn set_pod(metadata: &mut Metadata, namespace: &str, pod: &str, container: &str) {
-    for (name, value) in [
-        (POD_NAMESPACE, namespace),
-        (POD_NAME, pod),
-        (CONTAINER_NAME, container),
-    ] {
+    for (name, value) in [(POD_NAMESPACE, namespace), (POD_NAME, pod), (CONTAINER_NAME, container)] {
         metadata.labels.retain(|(label, _)| label != name);
         metadata.labels.insert(0, (name.to_owned(), value.to_owned()));
     }
@@ -205,29 +177,21 @@ fn set_pod(metadata: &mut Metadata, namespace: &str, pod: &str, container: &str)
 
 /// A user may label own containers as the cluster's: not believed.
 fn distrust(mut metadata: Metadata) -> Metadata {
-    metadata
-        .labels
-        .retain(|(name, _)| !name.starts_with("io.kubernetes."));
+    metadata.labels.retain(|(name, _)| !name.starts_with("io.kubernetes."));
     metadata
 }
 
 /// Seconds since 1970 of an RFC 3339 time as Go writes it (`2026-11-21T20:43:00.123456789+01:00`); `None` before 1970, which is how
 /// Go writes «never».
 fn unix_time(text: &str) -> Option<u64> {
-    let number = |from: usize, to: usize| {
-        text.get(from..to)?
-            .parse::<i64>()
-            .ok()
-            .filter(|number| *number >= 0)
-    };
+    let number =
+        |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok().filter(|number| *number >= 0);
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
     let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let zone = text
-        .get(19..)?
-        .trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
+    let zone = text.get(19..)?.trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
     let offset_s = match zone.as_bytes().first()? {
         b'Z' => 0,
         sign @ (b'+' | b'-') => {
@@ -238,11 +202,7 @@ fn unix_time(text: &str) -> Option<u64> {
         _ => return None,
     };
     // Days since 1970 with years that begin in March, so that the leap day is the last.
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let day_of_year = (153 * month + 2) / 5 + day - 1;
     let days = year * 365 + year / 4 - year / 100 + year / 400 + day_of_year - 719_468;
     u64::try_from(days * 86_400 + hour * 3600 + minute * 60 + second - offset_s).ok()
@@ -257,10 +217,7 @@ mod tests {
     use crate::containers::identity::{Identity, LogFormat, container_id};
 
     pub(super) fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs
-            .iter()
-            .map(|&(key, value)| (key.to_owned(), value.to_owned()))
-            .collect()
+        pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
     /// Gives `read` 10,000 damaged copies of `data`.
@@ -291,12 +248,7 @@ mod tests {
     }
 
     fn fixture(name: &str) -> Host {
-        Host::new(
-            &Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("tests/fixtures")
-                .join(name),
-            None,
-        )
+        Host::new(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name), None)
     }
 
     /// Every container of a fixture host by the cgroups it shows, sorted; pause containers are `-`.
@@ -306,9 +258,7 @@ mod tests {
         while let Some(directory) = directories.pop() {
             let entries = fs::read_dir(&directory).unwrap().flatten();
             directories.extend(
-                entries
-                    .filter(|entry| entry.file_type().unwrap().is_dir())
-                    .map(|entry| entry.path()),
+                entries.filter(|entry| entry.file_type().unwrap().is_dir()).map(|entry| entry.path()),
             );
             let path = format!("/{}", directory.strip_prefix(&top).unwrap().display());
             let Some(class) = classify(&path) else { continue };
@@ -326,12 +276,8 @@ mod tests {
 
     #[test]
     fn the_fixture_hosts() {
-        let docker_v1 = [
-            "/docker/db",
-            "/docker/web",
-            "/system.slice/docker.service",
-            "/system.slice/sshd.service",
-        ];
+        let docker_v1 =
+            ["/docker/db", "/docker/web", "/system.slice/docker.service", "/system.slice/sshd.service"];
         for hierarchy in ["cpu", "cpuacct", "memory", "blkio", "pids", "systemd"] {
             assert_eq!(containers(&fixture("docker-v1"), hierarchy), docker_v1);
         }
@@ -376,10 +322,8 @@ mod tests {
     fn logs_and_volumes_of_the_fixture_hosts() {
         let host = fixture("k8s-containerd-v2");
         let tasks = "/run/containerd/io.containerd.runtime.v2.task/k8s.io";
-        let all: Vec<Metadata> = names(&host, tasks)
-            .iter()
-            .filter_map(|id| read(&host, Runtime::Docker, id).unwrap())
-            .collect();
+        let all: Vec<Metadata> =
+            names(&host, tasks).iter().filter_map(|id| read(&host, Runtime::Docker, id).unwrap()).collect();
         assert_eq!(all.iter().filter(|metadata| metadata.pause).count(), 2);
         let postgres = all.iter().find(|metadata| metadata.name == "postgres").unwrap();
         assert_eq!(postgres.image, "docker.io/library/postgres:16");
@@ -391,10 +335,7 @@ mod tests {
         );
         for metadata in all.iter().filter(|metadata| !metadata.pause) {
             let log = metadata.log.as_ref().unwrap();
-            assert!(
-                host.rootfs(&log.path).is_file() && log.format == LogFormat::Cri,
-                "{log:?}"
-            );
+            assert!(host.rootfs(&log.path).is_file() && log.format == LogFormat::Cri, "{log:?}");
         }
         let host = fixture("systemd-v2");
         let id = names(&host, "/var/lib/containers/storage/overlay-containers").remove(0);
@@ -444,31 +385,16 @@ mod tests {
         let config = |name: &str| format!(r#"{{"Name":"/{name}"}}"#);
         let tree = Tree::new("places");
         assert_eq!(tree.read(Runtime::Docker, "aa"), Ok(None));
-        tree.put(
-            "home/joe/.local/share/docker/containers/aa/config.v2.json",
-            &config("rootless"),
-        );
+        tree.put("home/joe/.local/share/docker/containers/aa/config.v2.json", &config("rootless"));
         assert_eq!(tree.name(Runtime::Docker), "rootless");
         let task = "io.containerd.runtime.v2.task/default/aa/config.json";
-        tree.put(
-            &format!("run/k3s/containerd/{task}"),
-            r#"{"annotations":{"nerdctl/name":"k3s"}}"#,
-        );
+        tree.put(&format!("run/k3s/containerd/{task}"), r#"{"annotations":{"nerdctl/name":"k3s"}}"#);
         assert_eq!(tree.name(Runtime::Nerdctl), "k3s");
         assert_eq!(tree.name(Runtime::Docker), "k3s");
-        tree.put(
-            "var/snap/docker/common/var-lib-docker/containers/aa/config.v2.json",
-            &config("snap"),
-        );
+        tree.put("var/snap/docker/common/var-lib-docker/containers/aa/config.v2.json", &config("snap"));
         assert_eq!(tree.name(Runtime::Docker), "snap");
-        tree.put(
-            "data/docker/100000.100000/containers/aa/config.v2.json",
-            &config("remapped"),
-        );
-        tree.put(
-            "etc/docker/daemon.json",
-            r#"{"data-root":"/data/docker","userns-remap":"default"}"#,
-        );
+        tree.put("data/docker/100000.100000/containers/aa/config.v2.json", &config("remapped"));
+        tree.put("etc/docker/daemon.json", r#"{"data-root":"/data/docker","userns-remap":"default"}"#);
         assert_eq!(tree.name(Runtime::Docker), "remapped");
         tree.put("etc/docker/daemon.json", r#"{"data-root":"/moved"}"#)
             .put("new/containers/aa/config.v2.json", &config("moved"));
@@ -487,21 +413,12 @@ mod tests {
         let config = "var/lib/docker/containers/aa/config.v2.json";
         tree.put(config, r#"{"Name":"/web","#);
         let problem = tree.read(Runtime::Docker, "aa").unwrap_err();
-        assert!(
-            problem.starts_with("/var/lib/docker/containers/aa/config.v2.json: byte "),
-            "{problem}"
-        );
+        assert!(problem.starts_with("/var/lib/docker/containers/aa/config.v2.json: byte "), "{problem}");
         tree.put(config, &" ".repeat(MAX_FILE as usize + 1));
         assert!(tree.read(Runtime::Docker, "aa").unwrap_err().contains("larger"));
         // A FIFO that nobody writes to.
         fs::remove_file(tree.0.join(config)).unwrap();
-        assert!(
-            std::process::Command::new("mkfifo")
-                .arg(tree.0.join(config))
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(std::process::Command::new("mkfifo").arg(tree.0.join(config)).status().unwrap().success());
         assert!(tree.read(Runtime::Docker, "aa").unwrap_err().contains("regular"));
         fs::remove_file(tree.0.join(config)).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", tree.0.join(config)).unwrap();
@@ -515,10 +432,7 @@ mod tests {
     fn a_user_cannot_pass_for_the_cluster() {
         let tree = Tree::new("trust");
         let config = r#"{"Name":"/x","Config":{"Labels":{"io.kubernetes.pod.name":"api","io.kubernetes.container.name":"c"}}}"#;
-        tree.put(
-            "home/eve/.local/share/docker/containers/aa/config.v2.json",
-            config,
-        );
+        tree.put("home/eve/.local/share/docker/containers/aa/config.v2.json", config);
         let metadata = tree.read(Runtime::Docker, "aa").unwrap().unwrap();
         assert!(metadata.labels.is_empty());
     }

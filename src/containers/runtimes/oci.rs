@@ -34,10 +34,7 @@ fn read(host: &Host, id: &str) -> Result<Option<Metadata>, String> {
     for root in STATE_ROOTS {
         for tasks in TASKS {
             let directory = format!("{root}/{tasks}");
-            for namespace in names(host, &directory)
-                .iter()
-                .filter(|name| *name != DOCKER_NAMESPACE)
-            {
+            for namespace in names(host, &directory).iter().filter(|name| *name != DOCKER_NAMESPACE) {
                 let path = format!("{directory}/{namespace}/{id}/config.json");
                 if let Some(data) = file(host, &path, Links::Refuse)? {
                     let spec = parse(&data).map_err(|error| format!("{path}: {error}"))?;
@@ -63,10 +60,7 @@ pub(super) struct Spec {
 impl Spec {
     /// An annotation's value, empty if it is not there.
     pub(super) fn annotation(&self, name: &str) -> &str {
-        self.annotations
-            .iter()
-            .find(|(key, _)| key == name)
-            .map_or("", |(_, value)| value)
+        self.annotations.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
     }
 }
 
@@ -81,11 +75,7 @@ pub(super) fn parse(data: &[u8]) -> Result<Spec, JsonError> {
             "process" => {
                 if json.object_or_skip()? {
                     while json.next_key(&mut text)? {
-                        if text == "env" {
-                            read_env(&mut json, &mut spec.env)?
-                        } else {
-                            json.skip()?
-                        }
+                        if text == "env" { read_env(&mut json, &mut spec.env)? } else { json.skip()? }
                     }
                 }
             }
@@ -123,11 +113,7 @@ fn read_mounts(json: &mut Json<'_>, volumes: &mut Vec<(String, String)>) -> Resu
 
 fn metadata(host: &Host, id: &str, mut spec: Spec) -> Metadata {
     let cri = |name: &str| spec.annotation(&format!("io.kubernetes.cri.{name}")).to_owned();
-    let (kind, pod, namespace) = (
-        cri("container-type"),
-        cri("sandbox-name"),
-        cri("sandbox-namespace"),
-    );
+    let (kind, pod, namespace) = (cri("container-type"), cri("sandbox-name"), cri("sandbox-namespace"));
     let (container, uid, image) = (cri("container-name"), cri("sandbox-uid"), cri("image-name"));
     let (env, volumes) = (std::mem::take(&mut spec.env), std::mem::take(&mut spec.volumes));
     if kind.is_empty() {
@@ -146,23 +132,11 @@ fn metadata(host: &Host, id: &str, mut spec: Spec) -> Metadata {
     let log = kubelet_log(host, id, [&namespace, &pod, &uid, &container]);
     let pause = kind == "sandbox";
     let name = container.clone();
-    let mut metadata = Metadata {
-        name,
-        image,
-        pause,
-        env,
-        volumes,
-        log,
-        ..Metadata::new(Runtime::Containerd)
-    };
+    let mut metadata =
+        Metadata { name, image, pause, env, volumes, log, ..Metadata::new(Runtime::Containerd) };
     // Before containerd 1.5 the annotations lacked the pod of a container: that leaves its name and no more.
     if !pod.is_empty() {
-        set_pod(
-            &mut metadata,
-            &namespace,
-            &pod,
-            if pause { "POD" } else { &container },
-        );
+        set_pod(&mut metadata, &namespace, &pod, if pause { "POD" } else { &container });
     }
     metadata
 }
@@ -173,37 +147,23 @@ fn kubelet_log(host: &Host, id: &str, [namespace, pod, uid, container]: [&str; 4
     if ![namespace, pod, container].into_iter().all(is_safe) {
         return None;
     }
-    let link = host.rootfs(&format!(
-        "/var/log/containers/{pod}_{namespace}_{container}-{id}.log"
-    ));
-    let linked = fs::read_link(link)
-        .ok()
-        .and_then(|path| path.into_os_string().into_string().ok());
+    let link = host.rootfs(&format!("/var/log/containers/{pod}_{namespace}_{container}-{id}.log"));
+    let linked = fs::read_link(link).ok().and_then(|path| path.into_os_string().into_string().ok());
     let found = || {
         let directory = format!("/var/log/pods/{namespace}_{pod}_{uid}/{container}");
         let restarts = names(host, &directory).into_iter();
-        let last = restarts
-            .filter_map(|name| name.strip_suffix(".log")?.parse::<u32>().ok())
-            .max()?;
+        let last = restarts.filter_map(|name| name.strip_suffix(".log")?.parse::<u32>().ok()).max()?;
         Some(format!("{directory}/{last}.log"))
     };
-    let path = linked
-        .filter(|path| is_plain_path(path))
-        .or_else(|| found().filter(|_| is_safe(uid)))?;
-    Some(LogFile {
-        path,
-        format: LogFormat::Cri,
-    })
+    let path = linked.filter(|path| is_plain_path(path)).or_else(|| found().filter(|_| is_safe(uid)))?;
+    Some(LogFile { path, format: LogFormat::Cri })
 }
 
 /// nerdctl's json-file log is in its state directory, under docker's name and in docker's format.
 fn nerdctl_log(host: &Host, spec: &Spec, id: &str) -> Option<LogFile> {
     let path = format!("{}/{id}-json.log", spec.annotation("nerdctl/state-dir"));
     let there = is_plain_path(&path) && host.rootfs(&path).is_file();
-    there.then_some(LogFile {
-        path,
-        format: LogFormat::DockerJson,
-    })
+    there.then_some(LogFile { path, format: LogFormat::DockerJson })
 }
 
 #[cfg(test)]
@@ -220,14 +180,8 @@ mod tests {
         let spec = parse(CONFIG.as_bytes()).unwrap();
         assert_eq!(spec.env, pairs(&[("NOMAD_ALLOC_ID", "x")]));
         assert_eq!(spec.volumes, pairs(&[("/data", "/srv")]));
-        assert_eq!(
-            (spec.annotation("nerdctl/name"), spec.annotation("x")),
-            ("db", "")
-        );
-        assert_eq!(
-            parse(br#"{"process":null,"mounts":null,"annotations":null}"#).unwrap(),
-            Spec::default()
-        );
+        assert_eq!((spec.annotation("nerdctl/name"), spec.annotation("x")), ("db", ""));
+        assert_eq!(parse(br#"{"process":null,"mounts":null,"annotations":null}"#).unwrap(), Spec::default());
         assert!(parse(b"null").is_err());
     }
 

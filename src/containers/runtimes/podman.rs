@@ -10,11 +10,7 @@ use crate::host::Host;
 use crate::json::{Json, JsonError};
 
 /// Podman's files.
-pub(super) const READER: RuntimeReader = RuntimeReader {
-    name: "podman",
-    serves: &[Runtime::Podman],
-    read,
-};
+pub(super) const READER: RuntimeReader = RuntimeReader { name: "podman", serves: &[Runtime::Podman], read };
 
 /// Root's storage.
 const STORAGE: &str = "/var/lib/containers/storage";
@@ -54,17 +50,11 @@ fn storage(host: &Host, root: &str, id: &str) -> Result<Option<Metadata>, String
             let userdata = format!("{directory}/{id}/userdata");
             let path = format!("{userdata}/config.json");
             if let Some(data) = file(host, &path, Links::Refuse)? {
-                complete(
-                    &mut metadata,
-                    oci::parse(&data).map_err(|error| format!("{path}: {error}"))?,
-                );
+                complete(&mut metadata, oci::parse(&data).map_err(|error| format!("{path}: {error}"))?);
             }
             let path = format!("{userdata}/ctr.log");
             // Both of podman's file formats, k8s-file and json-file, are written as Kubernetes does.
-            let log = host.rootfs(&path).is_file().then_some(LogFile {
-                path,
-                format: LogFormat::Cri,
-            });
+            let log = host.rootfs(&path).is_file().then_some(LogFile { path, format: LogFormat::Cri });
             metadata.log = log;
             return Ok(Some(metadata));
         }
@@ -96,10 +86,7 @@ fn find(data: &[u8], id: &str) -> Result<Option<Metadata>, JsonError> {
             }
         }
         if matches {
-            let mut metadata = Metadata {
-                name,
-                ..Metadata::new(Runtime::Podman)
-            };
+            let mut metadata = Metadata { name, ..Metadata::new(Runtime::Podman) };
             // Other tools put text of their own there.
             if details.starts_with('{') {
                 read_details(&details, &mut metadata)?;
@@ -147,10 +134,7 @@ mod tests {
     fn the_list_of_containers() {
         let found = |id| find(LIST.as_bytes(), id).unwrap();
         let web = found("bb").unwrap();
-        assert_eq!(
-            (web.name.as_str(), web.image.as_str()),
-            ("web", "docker.io/library/nginx:1")
-        );
+        assert_eq!((web.name.as_str(), web.image.as_str()), ("web", "docker.io/library/nginx:1"));
         assert_eq!(web.created_s, Some(1_795_302_000));
         assert_eq!(found("cc").unwrap(), Metadata::new(Runtime::Podman));
         assert_eq!(found("dd"), None);
@@ -160,10 +144,7 @@ mod tests {
     #[test]
     fn the_container_of_a_pod_does_nothing() {
         let image = "localhost/podman-pause:5.4.0-1".to_owned();
-        let mut infra = Metadata {
-            image,
-            ..Metadata::new(Runtime::Podman)
-        };
+        let mut infra = Metadata { image, ..Metadata::new(Runtime::Podman) };
         complete(&mut infra, Spec::default());
         assert!(infra.pause);
     }
