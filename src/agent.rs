@@ -50,10 +50,14 @@ impl Agent {
         );
         let mut slots = Vec::with_capacity(COLLECTORS.len());
         for spec in COLLECTORS.iter().copied() {
-            let (collector, reason) = open_collector(spec, &mut world)?;
+            let (collector, reason, detail) = match open_collector(spec, &mut world)? {
+                Opened::Ready(collector) => (Some(collector), Reason::Ok, String::new()),
+                Opened::Absent(reason, line) => (None, reason, line),
+            };
             world.status.push(Status {
                 name: spec.name,
                 reason,
+                detail,
                 success: collector.is_some(),
                 took_ns: 0,
                 succeeded_ns: None,
@@ -65,6 +69,11 @@ impl Agent {
             slots.push(Slot { spec, collector, polled: 0..0 });
         }
         Ok(Agent { world, slots, registry, poll: PollSet::default() })
+    }
+
+    /// How the collectors fare, in table order.
+    pub fn status(&self) -> &[Status] {
+        &self.world.status
     }
 
     /// Serves until a signal says to stop.
@@ -252,13 +261,13 @@ fn map_bytes(host: &Host, fd: RawFd) -> u64 {
     memlock.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
 }
 
-fn open_collector(spec: &'static Spec, world: &mut World) -> Result<(Option<Box<dyn Collector>>, Reason)> {
+fn open_collector(spec: &'static Spec, world: &mut World) -> Result<Opened> {
     let wanted = world.config.collector(spec.name).unwrap_or(spec.default);
     if wanted == Enable::Off {
-        return Ok((None, Reason::Disabled));
+        return Ok(Opened::Absent(Reason::Disabled, "switched off".to_owned()));
     }
     let (reason, line) = match (spec.open)(world) {
-        Ok(Opened::Ready(collector)) => return Ok((Some(collector), Reason::Ok)),
+        Ok(Opened::Ready(collector)) => return Ok(Opened::Ready(collector)),
         Ok(Opened::Absent(reason, line)) => (reason, line),
         Err(error) => (error.reason(), error.to_string()),
     };
@@ -269,5 +278,5 @@ fn open_collector(spec: &'static Spec, world: &mut World) -> Result<(Option<Box<
         Reason::NotLive => debug!("collector {} is absent: {line}", spec.name),
         _ => info!("collector {} is absent: {line}", spec.name),
     }
-    Ok((None, reason))
+    Ok(Opened::Absent(reason, line))
 }

@@ -75,6 +75,8 @@ pub struct Status {
     pub name: &'static str,
     /// `Reason::Ok` when it was opened, else why not.
     pub reason: Reason,
+    /// Why not, in a line; empty when it was opened.
+    pub detail: String,
     /// Whether the last refresh worked (or, for collectors that need none, whether it is open).
     pub success: bool,
     /// How long the last refresh took, in nanoseconds.

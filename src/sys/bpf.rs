@@ -1,12 +1,12 @@
 //! libbpf, as far as nodeprobe needs it: open an object from memory, set constants and sizes, load, attach, read maps.
 //!
-//! After `attach` only the descriptors of maps and links are kept; the object with its ELF file and type information is
+//! After `attach` only the descriptors of maps and the links are kept; the object with its ELF file and type information is
 //! freed, which is most of the memory.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 
 use libbpf_sys as raw;
@@ -155,14 +155,24 @@ impl Object {
     /// # Errors
     /// An object without such a program.
     pub fn set_enabled(&mut self, name: &str, enabled: bool) -> Result<()> {
+        // SAFETY: the program belongs to this live object, which is not loaded yet.
+        check(unsafe { raw::bpf_program__set_autoload(self.program(name)?.as_ptr(), enabled) }).map(drop)
+    }
+
+    /// Chooses whether map `name` is made; all are unless told otherwise. A program without its map does not load.
+    ///
+    /// # Errors
+    /// An object without such a map.
+    pub fn set_map_enabled(&mut self, name: &str, enabled: bool) -> Result<()> {
+        // SAFETY: the map belongs to this live object, which is not loaded yet.
+        check(unsafe { raw::bpf_map__set_autocreate(self.map(name)?.as_ptr(), enabled) }).map(drop)
+    }
+
+    fn program(&self, name: &str) -> Result<NonNull<raw::bpf_program>> {
         let c_name = CString::new(name).unwrap_or_default();
         // SAFETY: the object is alive and the name NUL-terminated.
         let program = unsafe { raw::bpf_object__find_program_by_name(self.0.as_ptr(), c_name.as_ptr()) };
-        if program.is_null() {
-            return Err(Error::new(Reason::Failed, format!("no program {name}")));
-        }
-        // SAFETY: the program belongs to this live object, which is not loaded yet.
-        check(unsafe { raw::bpf_program__set_autoload(program, enabled) }).map(drop)
+        NonNull::new(program).ok_or_else(|| Error::new(Reason::Failed, format!("no program {name}")))
     }
 
     /// Loads all enabled programs into the kernel.
@@ -220,23 +230,68 @@ impl Loaded {
             let name = unsafe { CStr::from_ptr(raw::bpf_program__name(program)) }.to_string_lossy();
             // SAFETY: as above, and loaded.
             let link = unsafe { raw::bpf_program__attach(program) };
-            let Some(link) = NonNull::new(link) else {
-                return Err(failure(i64::from(errno()))).context(format_args!("attach {name}"));
-            };
-            // SAFETY: the link is ours; destroying it closes only libbpf's own descriptor of it.
-            let kept = unsafe {
-                let kept = duplicate(raw::bpf_link__fd(link.as_ptr()));
-                raw::bpf_link__destroy(link.as_ptr());
-                kept
-            };
-            links.push(kept.context(format_args!("attach {name}"))?);
+            links.push(Link::new(link).context(format_args!("attach {name}"))?);
         }
+    }
+
+    /// Attaches program `name` to the instruction at `offset` in the file `path`, for whatever process runs it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn attach_to_file(&self, name: &str, path: &str, offset: u64) -> Result<Links> {
+        let program = self.0.program(name)?;
+        let c_path = CString::new(path).map_err(|_| Error::new(Reason::Failed, "path with a NUL"))?;
+        // SAFETY: the program belongs to this live object and is loaded; the path is NUL-terminated.
+        let link = unsafe {
+            raw::bpf_program__attach_uprobe(
+                program.as_ptr(),
+                false,
+                -1,
+                c_path.as_ptr(),
+                offset as raw::size_t,
+            )
+        };
+        let link = Link::new(link).context(format_args!("attach {name}"))?;
+        Ok(Links(vec![link]))
+    }
+
+    /// Attaches program `name` to the perf event `event`, which then lives and ends with the link.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn attach_to_event(&self, name: &str, event: OwnedFd) -> Result<Links> {
+        let program = self.0.program(name)?;
+        // SAFETY: the program belongs to this live object and is loaded; the descriptor is open.
+        let link = unsafe { raw::bpf_program__attach_perf_event(program.as_ptr(), event.as_raw_fd()) };
+        let link = Link::new(link).context(format_args!("attach {name}"))?;
+        // From here on the link closes it.
+        let _ = event.into_raw_fd();
+        Ok(Links(vec![link]))
     }
 }
 
-/// Descriptors that keep programs attached.
+/// What keeps programs attached.
 #[derive(Debug)]
-pub struct Links(#[allow(dead_code, reason = "held for their Drop")] Vec<OwnedFd>);
+pub struct Links(#[allow(dead_code, reason = "held for their Drop")] Vec<Link>);
+
+/// libbpf's own link, not a copy of its descriptor: libbpf switches the perf event of a probe or classic tracepoint off
+/// when it destroys the link, whatever other descriptors there are. It does not refer to the object.
+#[derive(Debug)]
+struct Link(NonNull<raw::bpf_link>);
+
+impl Link {
+    /// Takes what an attach call of libbpf gave; null is its failure, explained by errno.
+    fn new(link: *mut raw::bpf_link) -> Result<Link> {
+        NonNull::new(link).map(Link).ok_or_else(|| failure(i64::from(errno())))
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // SAFETY: the link is ours and not used again.
+        unsafe { raw::bpf_link__destroy(self.0.as_ptr()) };
+    }
+}
 
 fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)

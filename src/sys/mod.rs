@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod clock;
 pub mod inotify;
 pub mod netlink;
+pub mod perf;
 pub mod poll;
 pub mod process;
 pub mod signal;

@@ -1,5 +1,0 @@
-//! stub
-/// stub
-pub fn report(_config: &crate::args::Config) -> String {
-    String::new()
-}
