@@ -492,6 +492,8 @@ fn no_counter_ever_falls() {
     let _server = Server::start(OPEN_PORT, false);
     let host = NamedHost::new();
     let agent = Agent::start_binary(&host.script, &["--linger=120s"]);
+    agent.scrape();
+    let fds_before = agent.open_fds();
     let names = ["alpha", "beta", "gamma"];
     let mut made = [0usize; 3];
     let mut alive: Vec<(usize, Cgroup)> = Vec::new();
@@ -541,4 +543,9 @@ fn no_counter_ever_falls() {
         assert_eq!(counted, made[which] as f64, "{name}");
     }
     assert!(made.iter().sum::<usize>() > 50);
+    alive.clear();
+    until("the files of dead containers to be closed", Duration::from_secs(10), || {
+        agent.scrape();
+        (agent.open_fds() <= fds_before).then_some(())
+    });
 }

@@ -90,6 +90,8 @@ pub struct Containers {
     by_path: HashMap<Box<str>, InstanceId>,
     by_name: HashMap<Box<str>, IdentityId>,
     cgroups: HashMap<(Place, u64), InstanceId>,
+    /// Instances that ended since the collectors were told last.
+    ended: Vec<InstanceId>,
     /// Cgroups removed, to be forgotten at a time.
     leaving: VecDeque<(MonotonicNs, Place, u64)>,
     next: u32,
@@ -108,6 +110,7 @@ impl Containers {
             by_path: HashMap::new(),
             by_name: HashMap::new(),
             cgroups: HashMap::new(),
+            ended: Vec::new(),
             leaving: VecDeque::new(),
             next: 0,
             linger_ns: u64::try_from(linger.as_nanos()).unwrap_or(u64::MAX),
@@ -263,6 +266,7 @@ impl Containers {
         }
         instance.ended_ns = Some(now_ns);
         instance.alive = 0;
+        self.ended.push(id);
         if self.by_path.get(&instance.path) == Some(&id) {
             self.by_path.remove(&instance.path);
         }
@@ -282,6 +286,7 @@ impl Containers {
     /// Finds names for instances that have none or a provisional one, and forgets what has been gone for long enough.
     pub fn settle(&mut self, host: &Host, now_ns: MonotonicNs, events: &mut VecDeque<Event>) {
         self.name_instances(host, now_ns, events);
+        events.extend(self.ended.drain(..).map(Event::InstanceEnded));
         self.forget(now_ns, events);
     }
 
