@@ -112,6 +112,8 @@ struct Connection {
     deadline_ns: MonotonicNs,
     /// When a byte was last received or sent.
     progress_ns: MonotonicNs,
+    /// The client has sent all it will send; what it asked for before is still answered.
+    ended: bool,
     broken: bool,
 }
 
@@ -315,8 +317,11 @@ impl Http {
             if connection.broken || !matches!(connection.state, State::Idle | State::Head) {
                 continue;
             }
+            connection.skip_empty_lines();
             let Some(end) = memchr::memmem::find(&connection.head, b"\r\n\r\n") else {
-                if connection.head.len() >= limits::HTTP_HEAD_BYTES {
+                if connection.ended {
+                    connection.broken = true;
+                } else if connection.head.len() >= limits::HTTP_HEAD_BYTES {
                     connection.refuse(Request::BROKEN, 431, "request head too large\n", now_ns, stats);
                 }
                 continue;
@@ -358,7 +363,7 @@ impl Http {
     }
 
     fn accept(&mut self, now_ns: MonotonicNs, stats: &mut Stats) {
-        for _ in 0..limits::HTTP_ACCEPTS_PER_TURN {
+        for accepted in 0..limits::HTTP_ACCEPTS_PER_TURN {
             match self.listener.accept() {
                 Ok((stream, _)) => self.admit(stream, now_ns, stats),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -368,36 +373,48 @@ impl Http {
                         io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
                     ) => {}
                 Err(error) => {
-                    stats.accept_errors += 1;
                     let reason = Reason::of_errno(error.raw_os_error().unwrap_or(0));
+                    // The kernel looks for a descriptor before it looks for a client: whether one waits, only poll knows.
+                    if reason == Reason::ResourceLimit && accepted > 0 {
+                        return;
+                    }
+                    stats.accept_errors += 1;
                     if reason != Reason::ResourceLimit || !self.accept_on_reserve(now_ns, stats) {
                         // The waiting connection would make poll return at once, for ever.
                         self.resume_ns = later(now_ns, limits::HTTP_ACCEPT_BACKOFF);
-                        return;
                     }
+                    return;
                 }
             }
         }
     }
 
-    /// Out of descriptors: the one held back, or else that of the idlest connection, serves the next client.
+    /// Out of descriptors: the one held back, or else that of the idlest connection, serves the next client. A client just
+    /// accepted keeps its own for a moment: its request is on the way.
     fn accept_on_reserve(&mut self, now_ns: MonotonicNs, stats: &mut Stats) -> bool {
-        if self.reserve.take().is_none() && !self.evict(stats) {
+        let moment = limits::HTTP_ACCEPT_BACKOFF.as_nanos() as u64;
+        let before_ns = now_ns.saturating_sub(moment);
+        if self.reserve.is_none() && !self.evict(before_ns, stats) {
             return false;
         }
+        // Of an evicted connection, sweep has put the descriptor into reserve.
+        self.reserve = None;
         match self.listener.accept() {
             Ok((stream, _)) => {
                 self.admit(stream, now_ns, stats);
                 true
             }
-            Err(_) => false,
+            Err(_) => {
+                self.reserve = File::open("/dev/null").ok();
+                false
+            }
         }
     }
 
     fn admit(&mut self, stream: TcpStream, now_ns: MonotonicNs, stats: &mut Stats) {
         stats.accepted += 1;
         if self.connections.len() >= limits::HTTP_CONNECTIONS {
-            self.evict(stats);
+            self.evict(now_ns, stats);
         }
         // A response is one write; waiting to fill a packet would only delay its end.
         if stream.set_nonblocking(true).is_err() || stream.set_nodelay(true).is_err() {
@@ -409,6 +426,7 @@ impl Http {
             head: Vec::new(),
             deadline_ns: later(now_ns, limits::HTTP_HEAD_TIME),
             progress_ns: now_ns,
+            ended: false,
             broken: false,
         };
         // The request is usually there already.
@@ -417,16 +435,20 @@ impl Http {
         self.dispatch(now_ns, stats);
     }
 
-    /// Closes the connection that is worth least: waiting ones before sending ones, then the one without progress for longest.
-    fn evict(&mut self, stats: &mut Stats) -> bool {
+    /// Closes the connection that is worth least, of those without progress since `before_ns`: waiting ones before sending
+    /// ones, then the one without progress for longest.
+    fn evict(&mut self, before_ns: MonotonicNs, stats: &mut Stats) -> bool {
         let worth = |connection: &Connection| match connection.state {
             State::Idle => 0,
             State::Head => 1,
             State::Sending(_) => 2,
             State::Asked { .. } => 3,
         };
-        let victim =
-            self.connections.iter_mut().min_by_key(|connection| (worth(connection), connection.progress_ns));
+        let victim = self
+            .connections
+            .iter_mut()
+            .filter(|connection| connection.progress_ns <= before_ns)
+            .min_by_key(|connection| (worth(connection), connection.progress_ns));
         let Some(victim) = victim else { return false };
         victim.close(Closed::Evicted, stats);
         self.sweep();
@@ -472,7 +494,7 @@ impl Connection {
         let mut buffer = [0u8; limits::HTTP_HEAD_BYTES];
         let room = limits::HTTP_HEAD_BYTES.saturating_sub(self.head.len());
         match self.stream.read(&mut buffer[..room]) {
-            Ok(0) => self.broken = true,
+            Ok(0) => self.ended = true,
             Ok(length) => {
                 self.head.extend_from_slice(&buffer[..length]);
                 self.progress_ns = now_ns;
@@ -484,6 +506,13 @@ impl Connection {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(_) => self.broken = true,
         }
+    }
+
+    /// Drops empty lines in front of a request (RFC 9112, section 2.2).
+    fn skip_empty_lines(&mut self) {
+        let lines = self.head.chunks_exact(2).take_while(|two| *two == b"\r\n");
+        let empty = 2 * lines.count();
+        self.head.drain(..empty);
     }
 
     /// Sends a short text.
@@ -615,7 +644,7 @@ fn parse_head(
 ) -> std::result::Result<(Request, Target), (u16, &'static str)> {
     const BAD: (u16, &str) = (400, "bad request\n");
     let text = std::str::from_utf8(head).map_err(|_| BAD)?;
-    let mut lines = text.split("\r\n").skip_while(|line| line.is_empty());
+    let mut lines = text.split("\r\n");
     let mut words = lines.next().unwrap_or_default().split(' ');
     let (Some(method), Some(target), Some(version), None) =
         (words.next(), words.next(), words.next(), words.next())

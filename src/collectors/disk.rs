@@ -133,8 +133,7 @@ impl IoFiles {
     fn new(hierarchies: &Hierarchies, path: &str) -> IoFiles {
         let path = path.trim_start_matches('/');
         let file = |directory: PathBuf, name: &str| KernelFile::one_piece(directory.join(name));
-        let v1 = hierarchies.blkio().map(|mount| mount.join(path));
-        if let Some(directory) = v1.filter(|directory| directory.is_dir()) {
+        if let Some(directory) = hierarchies.blkio().map(|mount| mount.join(path)) {
             // The recursive files (Linux 5.3+) include cgroups that the container has made itself.
             let recursive = directory.join("blkio.throttle.io_serviced_recursive").exists();
             let suffix = if recursive { "_recursive" } else { "" };

@@ -63,9 +63,7 @@ fn failure(result: i64) -> Error {
     let talk = take_talk();
     let no_btf = talk.iter().any(|line| line.contains("kernel BTF") || line.contains("vmlinux BTF"));
     let reason = if no_btf && errno != libc::EPERM { Reason::NoBtf } else { error.reason() };
-    // The first complaint names the map or program; the last one only repeats that the object failed.
-    let telling = |line: &&String| line.contains("failed") && !line.contains("failed to load object");
-    match talk.iter().find(telling).or(talk.last()) {
+    match talk.last() {
         Some(line) => Error::new(reason, format!("{error} ({})", line.trim_start_matches("libbpf: "))),
         None => Error::new(reason, error.to_string()),
     }
