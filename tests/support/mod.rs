@@ -159,6 +159,14 @@ impl Agent {
         entries.count()
     }
 
+    /// Those of its descriptors that are sockets.
+    #[track_caller]
+    pub fn open_sockets(&self) -> usize {
+        let entries = fs::read_dir(self.proc("fd")).expect("the agent lives");
+        let links = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+    }
+
     /// User and system time it has used, in clock ticks of 10 ms.
     #[track_caller]
     pub fn cpu_ticks(&self) -> u64 {
