@@ -1,0 +1,288 @@
+//! The table of flags, and how their values are read.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Command, Config};
+use crate::stderr::Level;
+
+/// One flag.
+pub struct Flag {
+    /// Its name, without the dashes.
+    pub name: &'static str,
+    /// What its value is called; a flag without one is a switch.
+    pub value: Option<&'static str>,
+    /// One sentence, with the default.
+    pub help: &'static str,
+    /// What it does.
+    pub effect: Effect,
+}
+
+/// What giving a flag does.
+pub enum Effect {
+    /// Changes the configuration; a message if the value is bad.
+    Set(fn(&mut Config, &str) -> Result<(), String>),
+    /// Switches something on (or off, as `--no-NAME`).
+    Switch(fn(&mut Config, bool)),
+    /// Accepted so that command lines written for the agents nodeprobe replaces keep working; said once at the start.
+    Inert,
+}
+
+const fn set(
+    name: &'static str,
+    value: &'static str,
+    help: &'static str,
+    effect: fn(&mut Config, &str) -> Result<(), String>,
+) -> Flag {
+    Flag { name, value: Some(value), help, effect: Effect::Set(effect) }
+}
+
+const fn inert(name: &'static str, value: Option<&'static str>, help: &'static str) -> Flag {
+    Flag { name, value, help, effect: Effect::Inert }
+}
+
+/// Every flag but `--collector.NAME`, which follows from the collector table.
+pub const FLAGS: &[Flag] = &[
+    set(
+        "listen",
+        "ADDRESS",
+        "Address to serve on, `ip:port` or `:port` (default 127.0.0.1:9435)",
+        |config, value| {
+            config.listen = value.to_owned();
+            Ok(())
+        },
+    ),
+    set("web.listen-address", "ADDRESS", "The same as --listen, by ebpf_exporter's name", |config, value| {
+        config.listen = value.to_owned();
+        Ok(())
+    }),
+    set("web.telemetry-path", "PATH", "Path metrics are served at (default /metrics)", |config, value| {
+        if !value.starts_with('/') {
+            return Err("a path that starts with /".to_owned());
+        }
+        config.telemetry_path = value.to_owned();
+        Ok(())
+    }),
+    set(
+        "root",
+        "DIR",
+        "Root of the observed host, for containers and fixtures (default /)",
+        |config, value| {
+            config.root = PathBuf::from(value);
+            Ok(())
+        },
+    ),
+    set("cgroupfs-root", "DIR", "Where cgroups are mounted (default ROOT/sys/fs/cgroup)", |config, value| {
+        config.cgroupfs_root = Some(PathBuf::from(value));
+        Ok(())
+    }),
+    set("interval", "TIME", "Time between refreshes when nobody scrapes (default 15s)", |config, value| {
+        config.interval = duration(value, Duration::from_secs(1))?;
+        Ok(())
+    }),
+    set("linger", "TIME", "How long counters of a dead container stay (default 60s)", |config, value| {
+        config.linger = duration(value, Duration::ZERO)?;
+        Ok(())
+    }),
+    set(
+        "log-level",
+        "LEVEL",
+        "Least important lines on stderr: error, warning, info, debug (default info)",
+        |config, value| {
+            config.log_level = Level::of_word(value).ok_or("error, warning, info or debug")?;
+            Ok(())
+        },
+    ),
+    set("log-per-second", "NUMBER", "Lines per second on stderr (default 10)", |config, value| {
+        config.log_per_second = number(value)?;
+        Ok(())
+    }),
+    set("log-burst", "NUMBER", "Lines on stderr at once (default 100)", |config, value| {
+        config.log_burst = number(value)?;
+        Ok(())
+    }),
+    set(
+        "series-limit",
+        "NUMBER",
+        "Series of one metric; what is beyond is dropped and counted (default 200000)",
+        |config, value| {
+            config.series_limit = value.parse().map_err(|_| "a whole number")?;
+            Ok(())
+        },
+    ),
+    set(
+        "ephemeral-port-range",
+        "RANGES",
+        "Destination ports left out of TCP metrics, `a-b,c-d`; empty keeps all; 50051 is always kept (default 32768-60999)",
+        |config, value| {
+            config.ephemeral_ports = port_ranges(value)?;
+            Ok(())
+        },
+    ),
+    set(
+        "tcp-destinations",
+        "NUMBER",
+        "Capacity of the kernel's table of TCP destinations (default 8192)",
+        |config, value| {
+            config.tcp_destinations =
+                value.parse().ok().filter(|&n| (1..=1 << 20).contains(&n)).ok_or("1 to 1048576")?;
+            Ok(())
+        },
+    ),
+    set(
+        "tcp-destinations-per-container",
+        "NUMBER",
+        "TCP destinations of one container; connections to further ones count into `~other` (default 128)",
+        |config, value| {
+            config.tcp_destinations_per_container = value.parse().map_err(|_| "a whole number")?;
+            Ok(())
+        },
+    ),
+    set("provider", "NAME", "Overrides label provider of node_cloud_info", |config, value| {
+        config.cloud.provider = value.to_owned();
+        Ok(())
+    }),
+    set("region", "NAME", "Overrides label region of node_cloud_info", |config, value| {
+        config.cloud.region = value.to_owned();
+        Ok(())
+    }),
+    set(
+        "availability-zone",
+        "NAME",
+        "Overrides label availability_zone of node_cloud_info",
+        |config, value| {
+            config.cloud.availability_zone = value.to_owned();
+            Ok(())
+        },
+    ),
+    set("instance-type", "NAME", "Overrides label instance_type of node_cloud_info", |config, value| {
+        config.cloud.instance_type = value.to_owned();
+        Ok(())
+    }),
+    set(
+        "instance-life-cycle",
+        "NAME",
+        "Overrides label instance_life_cycle of node_cloud_info",
+        |config, value| {
+            config.cloud.instance_life_cycle = value.to_owned();
+            Ok(())
+        },
+    ),
+    Flag {
+        name: "json",
+        value: None,
+        help: "With `doctor`: print JSON",
+        effect: Effect::Switch(|config, on| config.json = on),
+    },
+    Flag {
+        name: "version",
+        value: None,
+        help: "Print the version and exit",
+        effect: Effect::Switch(|config, _| config.command = Command::Version),
+    },
+    Flag {
+        name: "help",
+        value: None,
+        help: "Print this help and exit",
+        effect: Effect::Switch(|config, _| config.command = Command::Help),
+    },
+    // coroot-node-agent
+    inert("disable-log-parsing", None, "No log parsing"),
+    inert("no-parse-logs", None, "The same as --disable-log-parsing"),
+    inert("disable-pinger", None, "No ICMP; nodeprobe sends none"),
+    inert("no-ping-upstreams", None, "The same as --disable-pinger"),
+    inert("track-public-network", Some("CIDR"), "Public destinations to keep; all are kept"),
+    inert("disable-l7-tracing", None, "No application protocols; nodeprobe traces none"),
+    inert("container-allowlist", Some("REGEX"), "Containers to keep"),
+    inert("container-denylist", Some("REGEX"), "Containers to leave out"),
+    inert("min-container-age", Some("TIME"), "Age from which a container is exported; 0 here"),
+    inert("max-fqdns-per-container", Some("NUMBER"), "Cap of DNS names"),
+    inert("log-patterns-per-container", Some("NUMBER"), "Cap of log patterns"),
+    inert("log-pattern-extraction-limit", Some("NUMBER"), "Messages per second that get patterns"),
+    inert("max-label-length", Some("NUMBER"), "Bytes of a label value; 4096 here"),
+    inert("disable-json-log-parsing", None, "No JSON in log lines"),
+    inert("exclude-http-requests-by-path", Some("GLOB"), "HTTP paths to leave out"),
+    inert("skip-systemd-system-services", None, "Leave out systemd's own units"),
+    inert(
+        "instrumentation-delay",
+        Some("TIME"),
+        "Age from which a process gets uprobes; nodeprobe sets none",
+    ),
+    inert("enable-java-tls", None, "TLS of Java"),
+    inert("enable-java-async-profiler", None, "Java profiler"),
+    inert("java-async-profiler-delay", Some("TIME"), "Java profiler"),
+    inert("go-heap-profiler", Some("MODE"), "Go heap profiler"),
+    inert("disable-gpu-monitoring", None, "No GPU metrics; nodeprobe has none"),
+    inert("collector-endpoint", Some("URL"), "Push target; nodeprobe is scraped"),
+    inert("metrics-endpoint", Some("URL"), "Push target; nodeprobe is scraped"),
+    inert("logs-endpoint", Some("URL"), "Push target; nodeprobe is scraped"),
+    inert("traces-endpoint", Some("URL"), "Push target; nodeprobe is scraped"),
+    inert("profiles-endpoint", Some("URL"), "Push target; nodeprobe is scraped"),
+    inert("api-key", Some("KEY"), "Of push targets"),
+    inert("insecure-skip-verify", None, "Of push targets"),
+    inert("ca-file", Some("FILE"), "Of push targets"),
+    inert("traces-sampling", Some("NUMBER"), "Of push targets"),
+    inert("profiles-prune-fraction", Some("NUMBER"), "Of push targets"),
+    inert("scrape-interval", Some("TIME"), "Of push targets"),
+    inert("wal-dir", Some("DIR"), "Of push targets"),
+    inert("max-spool-size", Some("SIZE"), "Of push targets"),
+    // ebpf_exporter
+    inert("config.dir", Some("DIR"), "Directory of eBPF configs and objects"),
+    inert("config.names", Some("NAMES"), "eBPF configs to load, separated by commas"),
+    inert("config.strict", None, "Exit when a program does not attach"),
+    inert("config.check", None, "Load configs and exit"),
+    inert("config.skip-cache-size", Some("NUMBER"), "Cache of skipped keys"),
+    inert("debug", None, "Serve /maps"),
+    inert("btf.path", Some("FILE"), "External BTF"),
+    inert("capabilities.keep", Some("NAMES"), "Capabilities to keep after start"),
+    inert("log.no-timestamps", None, "No times on stderr; nodeprobe prints none"),
+];
+
+fn number(value: &str) -> Result<f64, String> {
+    value
+        .parse()
+        .ok()
+        .filter(|number: &f64| number.is_finite() && *number >= 0.0)
+        .ok_or_else(|| "a number".to_owned())
+}
+
+/// `1m30s`, `500ms`, or plain seconds.
+fn duration(value: &str, least: Duration) -> Result<Duration, String> {
+    let expected = || format!("a time such as 15s or 2m, at least {least:?}");
+    let mut total_s = 0.0;
+    let mut rest = value.trim();
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (amount, tail) = rest.split_at(digits);
+        let letters = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(letters);
+        let amount: f64 = amount.parse().map_err(|_| expected())?;
+        total_s += amount
+            * match unit {
+                "" | "s" => 1.0,
+                "ms" => 1e-3,
+                "m" => 60.0,
+                "h" => 3600.0,
+                _ => return Err(expected()),
+            };
+        rest = tail;
+    }
+    let total = Duration::try_from_secs_f64(total_s).map_err(|_| expected())?;
+    // A year is beyond any use, and keeps sums of times far from their limits.
+    if value.is_empty() || total < least || total_s > 31_536_000.0 { Err(expected()) } else { Ok(total) }
+}
+
+/// `a-b` ranges separated by commas or blanks, at most four.
+fn port_ranges(value: &str) -> Result<Vec<(u16, u16)>, String> {
+    let expected = || "at most four port ranges such as 32768-60999".to_owned();
+    let mut ranges = Vec::new();
+    for range in value.split([',', ' ']).filter(|range| !range.is_empty()) {
+        let (first, last) = range.split_once('-').ok_or_else(expected)?;
+        let (first, last) = (first.parse().map_err(|_| expected())?, last.parse().map_err(|_| expected())?);
+        if first > last || ranges.len() == 4 {
+            return Err(expected());
+        }
+        ranges.push((first, last));
+    }
+    Ok(ranges)
+}
