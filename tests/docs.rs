@@ -1,0 +1,169 @@
+//! Documents that follow from the code are up to date, and the source keeps its own rules.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Lines a source file may have: a screenful of topics, not a book.
+const LINES: usize = 700;
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below `directory` with one of these extensions, with their text.
+fn files(directory: &str, extensions: &[&str]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut waiting = vec![repository().join(directory)];
+    while let Some(directory) = waiting.pop() {
+        for entry in
+            fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
+        {
+            let path: PathBuf = entry.expect("an entry").path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else if path.extension().is_some_and(|end| extensions.iter().any(|wanted| end == *wanted)) {
+                let name = path.strip_prefix(repository()).expect("inside").display().to_string();
+                found.push((name, fs::read_to_string(&path).expect("UTF-8")));
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "no {extensions:?} in {directory}");
+    found
+}
+
+/// The text in front of the unit tests of a file.
+fn without_unit_tests(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod ").next().unwrap_or_default()
+}
+
+/// Lines of a file that are no comments, with their numbers.
+fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().enumerate();
+    lines.map(|(at, line)| (at + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+#[track_caller]
+fn assert_none(rule: &str, found: Vec<String>) {
+    assert!(found.is_empty(), "{rule}:\n{}", found.join("\n"));
+}
+
+#[track_caller]
+fn is_up_to_date(document: &str, text: &str) {
+    let path = repository().join(document);
+    if std::env::var_os("NODEPROBE_UPDATE").is_some() {
+        fs::create_dir_all(path.parent().expect("docs")).expect("docs");
+        fs::write(&path, text).expect("written");
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == text, "{document} is not what the code says; `make docs` renews it");
+}
+
+#[test]
+fn the_list_of_metrics_is_up_to_date() {
+    is_up_to_date("docs/METRICS.md", &nodeprobe::collectors::document());
+}
+
+#[test]
+fn the_list_of_flags_is_up_to_date() {
+    is_up_to_date("docs/FLAGS.md", &nodeprobe::args::document());
+}
+
+#[test]
+fn no_source_file_is_too_long() {
+    let long = files("src", &["rs"])
+        .into_iter()
+        .map(|(name, text)| (name, text.lines().count()))
+        .filter(|(_, lines)| *lines > LINES)
+        .map(|(name, lines)| format!("{name}: {lines} lines"));
+    assert_none(&format!("more than {LINES} lines"), long.collect());
+}
+
+#[test]
+fn unsafe_is_only_in_sys() {
+    let mut found = Vec::new();
+    for (name, text) in files("src", &["rs"]) {
+        if name.starts_with("src/sys/") {
+            continue;
+        }
+        for (number, line) in code_lines(&text) {
+            if line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe") {
+                found.push(format!("{name}:{number}: {line}"));
+            }
+        }
+    }
+    assert_none("unsafe outside src/sys", found);
+}
+
+#[test]
+fn nothing_is_unfinished() {
+    // Put together here, or this file would find itself.
+    let words = [
+        concat!("to", "do!("),
+        concat!("unimpl", "emented!("),
+        concat!("dbg", "!("),
+        concat!("#[ig", "nore"),
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("XX", "X:"),
+    ];
+    let mut found = Vec::new();
+    for directory in ["src", "tests", "bpf"] {
+        for (name, text) in files(directory, &["rs", "c", "h"]) {
+            for (at, line) in text.lines().enumerate() {
+                if words.iter().any(|word| line.contains(word)) {
+                    found.push(format!("{name}:{}: {}", at + 1, line.trim()));
+                }
+            }
+        }
+    }
+    assert_none("unfinished", found);
+}
+
+#[test]
+fn modules_are_named_for_their_topic() {
+    let vague = ["util", "utils", "common", "helper", "helpers", "manager", "misc", "stuff"];
+    let found = files("src", &["rs"])
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| name.split(['/', '.']).any(|part| vague.contains(&part)));
+    assert_none("a name that says nothing", found.collect());
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    let found =
+        files("src", &["rs"]).into_iter().filter(|(_, text)| !text.starts_with("//! ")).map(|(name, _)| name);
+    assert_none("no //! line at the top", found.collect());
+}
+
+#[test]
+fn bpf_programs_state_their_licence() {
+    for (name, text) in files("bpf", &["c", "h"]) {
+        let first = text.lines().next().unwrap_or_default();
+        assert!(first.contains("SPDX-License-Identifier: "), "{name}: {first}");
+    }
+}
+
+/// `--root` works because every path of the observed host is joined in host.rs.
+#[test]
+fn paths_of_the_host_are_joined_in_one_place() {
+    let mut found = Vec::new();
+    for (name, text) in files("src", &["rs"]) {
+        // What nodeprobe asks about itself and the running kernel, whatever host it observes, is in sys.
+        if name == "src/host.rs" || name.starts_with("src/sys/") {
+            continue;
+        }
+        for (number, line) in code_lines(without_unit_tests(&text)) {
+            // Texts for people name paths too: error contexts, and whatever has blanks.
+            let code = line.replace("context(\"/", "context(\"");
+            let mut literals = code.split('"').skip(1).step_by(2);
+            if literals
+                .any(|text| (text.starts_with("/proc") || text.starts_with("/sys/")) && !text.contains(' '))
+            {
+                found.push(format!("{name}:{number}: {}", line.trim()));
+            }
+        }
+    }
+    assert_none("a path past host.rs", found);
+}
