@@ -1,0 +1,114 @@
+//! What nodeprobe says about the fixture hosts, whole: `NODEPROBE_UPDATE=1` writes the expected texts anew.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use support::{Metrics, fixture_hosts, once, promtool_check};
+
+/// Families of nodeprobe itself that say the same each time.
+const STEADY: [&str; 4] = [
+    "nodeprobe_collector_info",
+    "nodeprobe_containers",
+    "nodeprobe_container_cgroups",
+    "nodeprobe_cgroup_watch_info",
+];
+
+/// The text about a fixture host, without what varies from run to run and from version to version.
+#[track_caller]
+fn observed(host: &Path) -> String {
+    let text = once(&[&format!("--root={}", host.display()), "--collector.tcp=off", "--log-level=error"]);
+    Metrics::parse(&text);
+    let mut steady = String::new();
+    for line in text.lines() {
+        let name = line.strip_prefix("# HELP ").or(line.strip_prefix("# TYPE ")).unwrap_or(line);
+        let name = name.split(['{', ' ']).next().unwrap_or_default();
+        if !name.starts_with("nodeprobe_") || STEADY.contains(&name) {
+            steady.push_str(line);
+            steady.push('\n');
+        }
+    }
+    steady.replace(concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""), "version=\"VERSION\"")
+}
+
+/// The lines in which two texts differ, for a message a person can read.
+fn difference(expected: &str, observed: &str) -> String {
+    let only = |in_this: &str, and_not: &str, mark: &str| -> Vec<String> {
+        let other: Vec<&str> = and_not.lines().collect();
+        let missing = in_this.lines().filter(|line| !other.contains(line));
+        missing.map(|line| format!("{mark} {line}")).collect()
+    };
+    let mut lines = only(expected, observed, "-");
+    lines.extend(only(observed, expected, "+"));
+    if lines.is_empty() {
+        lines.push("the same lines in another order".to_owned());
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn fixture_hosts_are_described_as_expected() {
+    let update = std::env::var_os("NODEPROBE_UPDATE").is_some();
+    let mut wrong = String::new();
+    for host in fixture_hosts() {
+        let path = host.join("metrics.txt");
+        let observed = observed(&host);
+        if update {
+            fs::write(&path, observed).expect("metrics.txt written");
+            continue;
+        }
+        let expected = fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}; NODEPROBE_UPDATE=1 writes it", path.display()));
+        if expected != observed {
+            wrong += &format!("{}:\n{}\n", path.display(), difference(&expected, &observed));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}NODEPROBE_UPDATE=1 accepts this");
+}
+
+#[test]
+fn promtool_accepts_every_expected_text() {
+    for host in fixture_hosts() {
+        let text = fs::read_to_string(host.join("metrics.txt")).expect("metrics.txt");
+        let (content, said) = promtool_check(&text);
+        assert!(content, "{}: {said}", host.display());
+    }
+}
+
+/// A host is described the same whatever path leads to it and however often it is asked.
+#[test]
+fn descriptions_repeat() {
+    for host in fixture_hosts() {
+        assert_eq!(observed(&host), observed(&host), "{}", host.display());
+    }
+}
+
+/// The reader these tests trust refuses what Prometheus refuses.
+#[test]
+fn the_reader_is_strict() {
+    let head = "# HELP a_total A.\n# TYPE a_total counter\n";
+    let good = format!("{head}a_total{{x=\"1 {{}},\\\"\\\\\\n\",y=\"\"}} 1e+06\na_total{{x=\"2\"}} NaN\n");
+    let metrics = Metrics::parse(&good);
+    assert_eq!(metrics.value("a_total", &[("x", "1 {},\"\\\n")]), Some(1e6));
+    for bad in [
+        "a_total 1\n".to_owned(),
+        format!("{head}a_total 1"),
+        format!("{head}a_total{{x=\"1\"}} 1\na_total{{x=\"1\"}} 1\n"),
+        format!("{head}a_total{{x=\"1\",y=\"2\"}} 1\na_total{{y=\"2\",x=\"1\"}} 1\n"),
+        format!("{head}a_total{{x=\"1\",x=\"2\"}} 1\n"),
+        format!("{head}b_total 1\n"),
+        format!("{head}a_total 1 \n"),
+        format!("{head}a_total  1\n"),
+        format!("{head}a_total one\n"),
+        format!("{head}a_total inf\n"),
+        format!("{head}a_total{{x=\"1}} 1\n"),
+        format!("{head}a_total{{x=\"\\x\"}} 1\n"),
+        format!("{head}a_total{{1=\"\"}} 1\n"),
+        format!("{head}a_total 1\n\n"),
+        format!("{head}a_total 1\n{head}a_total{{x=\"\"}} 1\n"),
+        "# TYPE a_total counter\na_total 1\n".to_owned(),
+    ] {
+        assert!(Metrics::try_parse(&bad).is_err(), "{bad:?} was accepted");
+    }
+}
