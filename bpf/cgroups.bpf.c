@@ -69,9 +69,9 @@ static __always_inline int tell(struct cgroup *cgroup, const char *path, __u16 k
 	record->hierarchy = hierarchy;
 	record->kind = kind;
 	if (path) {
-		/* The result counts the NUL. */
+		/* The result counts the NUL; a path that fills the buffer was cut, and is left out. */
 		length = bpf_probe_read_kernel_str(record->path, sizeof(record->path), path) - 1;
-		if (length < 0 || length >= PATH_MAX_BYTES)
+		if (length < 0 || length >= PATH_MAX_BYTES - 1)
 			length = 0;
 	}
 	record->path_length = length;

@@ -19,7 +19,7 @@ enum tcp_state {
 	TCP_CLOSE = 7,
 };
 
-/* Mirrored by `Settings` in src/collectors/tcp.rs. */
+/* Written by `load` in src/collectors/tcp.rs. */
 const volatile struct {
 	__u32 host_netns; /* inode number of the host's network namespace; 0 keeps loopback everywhere */
 	__u32 destinations_per_owner;
@@ -177,7 +177,8 @@ static __always_inline struct owner *find_owner(const struct cgroup_ids *ids)
 
 	if (owner)
 		return owner;
-	/* One CPU runs one of these at a time, so time and CPU number make the id unique. */
+	/* One CPU runs one of these at a time, so time and CPU number make the id unique: for 52 days, and then only owners
+	 * that are made in the same nanosecond of two such periods could meet. */
 	new.id = bpf_ktime_get_ns() << 12 | (bpf_get_smp_processor_id() & 0xfff);
 	bpf_map_update_elem(&owners, ids, &new, BPF_NOEXIST);
 	return bpf_map_lookup_elem(&owners, ids);

@@ -64,7 +64,7 @@ impl Agent {
                 refreshed_ns: None,
             });
             if let Some(collector) = &collector {
-                collector.maps(&mut |fd| world.bpf_map_bytes += map_bytes(&world.host, fd));
+                collector.maps(&mut |fd| world.bpf_map_bytes += map_bytes(fd));
             }
             slots.push(Slot { spec, collector, polled: 0..0 });
         }
@@ -160,7 +160,10 @@ impl Agent {
         for index in 0..self.slots.len() {
             for at in self.slots[index].polled.clone() {
                 if let Some(fd) = self.poll.ready(at) {
-                    self.attempt(index, |collector, world| collector.ready(world, fd));
+                    // What one read could do says nothing of the last refresh; what it could not do does.
+                    if self.attempt(index, |collector, world| collector.ready(world, fd)) == Some(false) {
+                        self.world.status[index].success = false;
+                    }
                 }
             }
         }
@@ -209,6 +212,7 @@ impl Agent {
         let success = self.attempt(index, |collector, world| collector.refresh(world));
         let ended_ns = clock::monotonic_ns();
         let status = &mut self.world.status[index];
+        status.success = success == Some(true);
         status.refreshed_ns = Some(began_ns);
         status.took_ns = ended_ns.saturating_sub(began_ns);
         if success == Some(true) {
@@ -229,7 +233,6 @@ impl Agent {
         if let Err(error) = result {
             warning!("{}: {error}", slot.spec.name);
         }
-        self.world.status[index].success = success;
         self.drain_events();
         Some(success)
     }
@@ -253,9 +256,9 @@ impl Agent {
 }
 
 /// What the kernel says a map takes: `memlock` in its fdinfo.
-fn map_bytes(host: &Host, fd: RawFd) -> u64 {
+fn map_bytes(fd: RawFd) -> u64 {
     let info =
-        read_bounded(&host.own(&format!("fdinfo/{fd}")), limits::KERNEL_FILE_BYTES).unwrap_or_default();
+        read_bounded(&Host::own(&format!("fdinfo/{fd}")), limits::KERNEL_FILE_BYTES).unwrap_or_default();
     let info = String::from_utf8_lossy(&info);
     let memlock = info.lines().find_map(|line| line.strip_prefix("memlock:"));
     memlock.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)

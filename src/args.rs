@@ -274,7 +274,7 @@ fn variables(flag: &str) -> impl Iterator<Item = String> {
     let ours = variable(flag);
     let theirs = ours.strip_prefix("NODEPROBE_").filter(|_| !flag.contains('.')).map(str::to_owned);
     // Words so common that a container's environment may hold them for another purpose are taken only with our prefix.
-    let common = matches!(flag, "root" | "debug" | "interval" | "linger" | "log-level" | "region");
+    let common = matches!(flag, "root" | "debug" | "interval" | "linger" | "log-level");
     std::iter::once(ours).chain(theirs.filter(|_| !common))
 }
 

@@ -81,6 +81,11 @@ impl Error {
         Error { chain: io::Error::from_raw_os_error(errno).to_string(), reason: Reason::of_errno(errno) }
     }
 
+    /// The same error for another reason.
+    pub fn with_reason(self, reason: Reason) -> Error {
+        Error { reason, ..self }
+    }
+
     /// Why, for the collector table.
     pub fn reason(&self) -> Reason {
         self.reason

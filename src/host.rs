@@ -1,4 +1,4 @@
-//! The observed host: every path nodeprobe reads is joined here.
+//! The observed host: every path nodeprobe reads begins here.
 //!
 //! With `--root=/host` (a container) or a fixture directory (a test) the same code reads another tree. Without it, files
 //! of the host's root file system are read through `/proc/1/root`, so that a nodeprobe inside a container that shares the
@@ -38,7 +38,7 @@ impl Host {
     }
 
     /// A file of this process itself below `/proc/self`, whatever host is observed.
-    pub fn own(&self, relative: &str) -> PathBuf {
+    pub fn own(relative: &str) -> PathBuf {
         Path::new("/proc/self").join(relative)
     }
 

@@ -1,6 +1,37 @@
-//! Every bound of nodeprobe in one place, each with its reason. What is refused at a bound is counted and exported.
+//! The bounds of nodeprobe, each with its reason. Formats keep bounds of their own beside their parsers (depth of JSON, size of
+//! a runtime's files). What is left out at a bound is counted and exported.
 
 use std::time::Duration;
+
+/// Bounds at which something of a whole is left out while the rest is exported: `nodeprobe_limit_reached_total{limit}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Limit {
+    /// [`MOUNTS_PER_CONTAINER`].
+    Mounts,
+    /// [`DEVICES_PER_CONTAINER`].
+    Devices,
+    /// [`INTERFACES`].
+    Interfaces,
+    /// [`CGROUPS`] or [`CGROUP_DEPTH`] in a walk.
+    Walk,
+}
+
+/// How often each limit was reached since the start.
+#[derive(Debug, Default)]
+pub struct Reached([u64; 4]);
+
+impl Reached {
+    /// Counts once.
+    pub fn count(&mut self, limit: Limit) {
+        self.0[limit as usize] += 1;
+    }
+
+    /// Label values with their counts.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        ["mounts", "devices", "interfaces", "walk"].into_iter().zip(self.0)
+    }
+}
 
 /// Series of one family in one scrape, unless `--series-limit` says otherwise: what ebpf_exporter users have been seen to
 /// need, at about 150 bytes each.
@@ -94,7 +125,8 @@ pub const STDERR_MESSAGES: usize = 64;
 pub const INTERFACES: usize = 256;
 
 /// A scrape refreshes a source whose age exceeds this many times what its last refresh cost, so that a flood of scrapes
-/// spends at most a tenth of the time on any source, and a person who scrapes twice sees the second state.
+/// spends at most a tenth of the time on any source that takes less than a tenth of a second, and a person who scrapes twice
+/// sees the second state.
 pub const REFRESH_AGE_PER_COST: u32 = 10;
 
 /// Whatever a refresh costs, a source older than this is refreshed before a scrape.

@@ -10,7 +10,7 @@ use nodeprobe::http::Http;
 use nodeprobe::sys::{clock, process, signal::Signals};
 use nodeprobe::{doctor, error, info, stderr};
 
-/// A bad flag, a taken port, a collector that must work and cannot: nothing was started.
+/// A bad flag, a taken port, a collector that must work and cannot; or, later, a loop that cannot wait any more.
 const CANNOT_START: u8 = 2;
 
 fn main() -> ExitCode {

@@ -9,6 +9,7 @@ use crate::error::Reason;
 use crate::event::Event;
 use crate::host::{Host, read_bounded};
 use crate::http;
+use crate::limits::Reached;
 use crate::registry::ConstLabels;
 use crate::sys::clock::{self, MonotonicNs};
 
@@ -18,7 +19,7 @@ pub struct World {
     pub config: Config,
     /// Where files are.
     pub host: Host,
-    /// When this turn of the loop began.
+    /// Now, as of the start of this turn or of the refresh that is running.
     pub now_ns: MonotonicNs,
     /// Who this node is.
     pub node: Node,
@@ -34,9 +35,12 @@ pub struct World {
     pub turns: TurnTimes,
     /// What the HTTP side counted.
     pub http: http::Stats,
+    /// Limits at which something was left out.
+    pub reached: Reached,
     /// Descriptors that may be kept open for quick reading.
     pub kept_files: KeptFiles,
-    /// Kernel memory of the BPF maps of all collectors, in bytes; maps do not grow after they are made.
+    /// Kernel memory of the BPF maps of all collectors, in bytes. Those maps do not grow; the storage of live sockets, 88 bytes
+    /// each, is not in it.
     pub bpf_map_bytes: u64,
     /// When the process started.
     pub started_ns: MonotonicNs,
@@ -61,6 +65,7 @@ impl World {
             status: Vec::new(),
             turns: TurnTimes::default(),
             http: http::Stats::default(),
+            reached: Reached::default(),
             kept_files: KeptFiles::new(open_files),
             bpf_map_bytes: 0,
             started_ns: now_ns,

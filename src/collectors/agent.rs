@@ -3,6 +3,7 @@
 use super::{COLLECTORS, Collector, Opened, Spec, When};
 use crate::args::Enable;
 use crate::error::{Context, Result};
+use crate::host::Host;
 use crate::http::Closed;
 use crate::kernel_file::KernelFile;
 use crate::metric::Desc;
@@ -68,6 +69,11 @@ static HANDLER_ERRORS: Desc = Desc::counter(
     "Always 0: for dashboards of agents that could fail to gather or encode.",
     &["cause"],
 );
+static REACHED: Desc = Desc::counter(
+    "nodeprobe_limit_reached_total",
+    "Times something was left out of a larger whole because of a limit.",
+    &["limit"],
+);
 static SERIES: Desc = Desc::state("nodeprobe_series", "Series of the metric in this scrape.", &["metric"]);
 static DROPPED: Desc = Desc::counter(
     "nodeprobe_series_dropped_total",
@@ -100,6 +106,7 @@ pub static SPEC: Spec = Spec {
         &CLOSED,
         &RESPONSES,
         &HANDLER_ERRORS,
+        &REACHED,
         &SERIES,
         &DROPPED,
     ],
@@ -112,8 +119,8 @@ struct Itself {
     open_fds: Option<u64>,
 }
 
-fn open(world: &mut World) -> Result<Opened> {
-    let status_file = KernelFile::one_piece(world.host.own("status"));
+fn open(_world: &mut World) -> Result<Opened> {
+    let status_file = KernelFile::one_piece(Host::own("status"));
     Ok(Opened::Ready(Box::new(Itself { status_file, status: SelfStatus::default(), open_fds: None })))
 }
 
@@ -125,7 +132,7 @@ impl Collector for Itself {
         );
         // The directory's own descriptor is among them.
         self.open_fds =
-            std::fs::read_dir(world.host.own("fd")).ok().map(|all| all.count().saturating_sub(1) as u64);
+            std::fs::read_dir(Host::own("fd")).ok().map(|all| all.count().saturating_sub(1) as u64);
         Ok(())
     }
 
@@ -161,6 +168,9 @@ impl Collector for Itself {
         }
         for (code, count) in &world.http.responses {
             out.add(&RESPONSES, &[&code.to_string()], *count as f64);
+        }
+        for (limit, count) in world.reached.counts() {
+            out.add(&REACHED, &[limit], count as f64);
         }
         for cause in ["encoding", "gathering"] {
             out.add(&HANDLER_ERRORS, &[cause], 0.0);

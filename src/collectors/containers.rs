@@ -7,6 +7,7 @@ use crate::args::Enable;
 use crate::containers::watch::Watch;
 use crate::error::{Reason, Result};
 use crate::info;
+use crate::limits::Limit;
 use crate::metric::Desc;
 use crate::registry::Registry;
 use crate::world::World;
@@ -26,7 +27,12 @@ static CGROUPS: Desc =
     Desc::state("nodeprobe_container_cgroups", "Cgroup directories of containers that are known.", &[]);
 static REFUSED: Desc = Desc::counter(
     "nodeprobe_containers_refused_total",
-    "Cgroups of containers not taken in because too many were known.",
+    "Cgroups of containers not taken in because too many were known, counted each time one is met.",
+    &[],
+);
+static LOST: Desc = Desc::counter(
+    "nodeprobe_cgroup_records_lost_total",
+    "Records of new or removed cgroups that found the kernel's ring full; a walk makes up for them.",
     &[],
 );
 static WALKS: Desc = Desc::counter(
@@ -41,7 +47,7 @@ pub static SPEC: Spec = Spec {
     about: "Finds containers by their cgroups and names them",
     default: Enable::Auto,
     refresh: When::Interval,
-    metrics: &[&INFO, &WATCH, &KNOWN, &CGROUPS, &REFUSED, &WALKS],
+    metrics: &[&INFO, &WATCH, &KNOWN, &CGROUPS, &REFUSED, &LOST, &WALKS],
     open,
 };
 
@@ -91,7 +97,9 @@ impl Collector for Finder {
         self.read(world);
         if std::mem::take(&mut self.stale) {
             self.walks += 1;
-            self.watch.walk(&world.hierarchies, &mut world.containers, world.now_ns);
+            if !self.watch.walk(&world.hierarchies, &mut world.containers, world.now_ns) {
+                world.reached.count(Limit::Walk);
+            }
         }
         world.containers.settle(&world.host, world.now_ns, &mut world.events);
         Ok(())
@@ -113,6 +121,7 @@ impl Collector for Finder {
         out.add(&KNOWN, &[], f64::from(alive));
         out.add(&CGROUPS, &[], world.containers.cgroup_count() as f64);
         out.add(&REFUSED, &[], world.containers.refused() as f64);
+        out.add(&LOST, &[], self.watch.lost_records() as f64);
         out.add(&WALKS, &[], self.walks as f64);
     }
 }

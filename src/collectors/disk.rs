@@ -16,7 +16,7 @@ use crate::error::{Context, Reason, Result};
 use crate::event::Event;
 use crate::host::read_bounded;
 use crate::kernel_file::KernelFile;
-use crate::limits;
+use crate::limits::{self, Limit};
 use crate::metric::Desc;
 use crate::procfs::diskstats;
 use crate::registry::Registry;
@@ -66,6 +66,9 @@ pub static SPEC: Spec = Spec {
 /// Probes that may find no process before a container counts as having no mounts.
 const PROBES: u32 = 2;
 
+/// When a container's directories are looked for the second time.
+const SECOND_LOOK_NS: u64 = 2_000_000_000;
+
 /// Pause before containers that appeared since the last probe are looked at.
 const PROBE_PAUSE_NS: u64 = 1_000_000_000;
 
@@ -97,6 +100,8 @@ struct SeriesLabels {
 
 struct Instance {
     files: IoFiles,
+    /// When its directories are looked for again: runtimes make them one after the other.
+    look_again_ns: Option<MonotonicNs>,
     mounts: Vec<Mount>,
     /// Probes that found nothing to look at.
     failures: u32,
@@ -133,7 +138,8 @@ impl IoFiles {
     fn new(hierarchies: &Hierarchies, path: &str) -> IoFiles {
         let path = path.trim_start_matches('/');
         let file = |directory: PathBuf, name: &str| KernelFile::one_piece(directory.join(name));
-        if let Some(directory) = hierarchies.blkio().map(|mount| mount.join(path)) {
+        let v1 = hierarchies.blkio().map(|mount| mount.join(path));
+        if let Some(directory) = v1.filter(|directory| directory.is_dir()) {
             // The recursive files (Linux 5.3+) include cgroups that the container has made itself.
             let recursive = directory.join("blkio.throttle.io_serviced_recursive").exists();
             let suffix = if recursive { "_recursive" } else { "" };
@@ -191,11 +197,21 @@ impl Disk {
             };
             let instance = self.instances.entry(id).or_insert_with(|| Instance {
                 files: IoFiles::new(&world.hierarchies, path),
+                look_again_ns: Some(world.now_ns + SECOND_LOOK_NS),
                 mounts: Vec::new(),
                 failures: 0,
                 probed: false,
             });
+            if instance.look_again_ns.take_if(|at| *at <= world.now_ns).is_some()
+                && !matches!(instance.files, IoFiles::V1 { .. })
+            {
+                instance.files.close(&mut world.kept_files);
+                instance.files = IoFiles::new(&world.hierarchies, path);
+            }
             instance.files.read(&mut world.kept_files, &mut self.buffer, &mut self.devices);
+            if self.devices.len() > limits::DEVICES_PER_CONTAINER {
+                world.reached.count(Limit::Devices);
+            }
             for io in self.devices.iter().take(limits::DEVICES_PER_CONTAINER) {
                 let number = device_number(io.major, io.minor);
                 unknown |= !self.disk_names.contains_key(&number);
@@ -243,8 +259,11 @@ impl Disk {
             let Some(device) = self.disk_names.get(&number).filter(|name| !name.is_empty()) else {
                 continue;
             };
-            let Some((true, mounts)) = mounts.get(&identity) else {
-                continue;
+            let mounts = match mounts.get(&identity) {
+                Some((true, mounts)) => &mounts[..],
+                Some((false, _)) => continue,
+                // It is gone, and its mounts with it.
+                None => &[],
             };
             self.places.entry((identity, number)).or_insert_with(|| {
                 let mount = mounts
@@ -304,7 +323,7 @@ impl Disk {
     }
 
     /// Takes over what a child found, be it finished or abandoned.
-    fn end_probe(&mut self, probe: Probe, world: &World) {
+    fn end_probe(&mut self, probe: Probe, world: &mut World) {
         let mut found: HashMap<u32, Vec<Mount>> = HashMap::new();
         let mut done: Vec<u32> = Vec::new();
         for (number, mount) in mounts::parse(&probe.data) {
@@ -321,6 +340,10 @@ impl Disk {
                 instance.probed = true;
                 instance.failures = 0;
                 instance.mounts = found.remove(number).unwrap_or_default();
+                if instance.mounts.len() > limits::MOUNTS_PER_CONTAINER {
+                    instance.mounts.truncate(limits::MOUNTS_PER_CONTAINER);
+                    world.reached.count(Limit::Mounts);
+                }
             } else {
                 instance.failures = instance.failures.saturating_add(1);
             }

@@ -151,8 +151,8 @@ mod tests {
     use super::*;
     use crate::metric::Kind;
 
-    /// Names as Prometheus wants them (<https://prometheus.io/docs/practices/naming/>), but for those the contract with
-    /// existing dashboards fixes.
+    /// Names as Prometheus wants them (<https://prometheus.io/docs/practices/naming/>), but for those that
+    /// existing dashboards fix.
     #[test]
     fn every_family_is_well_named_and_owned_once() {
         let mut names = Vec::new();

@@ -3,7 +3,7 @@
 use super::{Collector, Opened, Spec, When};
 use crate::args::Enable;
 use crate::error::{Context, Result};
-use crate::host::read_bounded;
+use crate::host::{Host, read_bounded};
 use crate::kernel_file::KernelFile;
 use crate::metric::Desc;
 use crate::procfs::uptime;
@@ -57,8 +57,7 @@ fn open(world: &mut World) -> Result<Opened> {
     // The host's name, not that of the container nodeprobe may run in.
     let live = world.host.is_live();
     let hostname = live.then(|| {
-        process::inside_namespace(&world.host.proc("1/ns/uts"), &world.host.own("ns/uts"), process::host_name)
-            .ok()
+        process::inside_namespace(&world.host.proc("1/ns/uts"), &Host::own("ns/uts"), process::host_name).ok()
     });
     Ok(Opened::Ready(Box::new(NodeInfo {
         hostname: hostname.flatten().unwrap_or_else(|| text("sys/kernel/hostname")),

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use super::{Collector, Opened, Spec, When};
 use crate::args::Enable;
 use crate::error::{Context, Error, Reason, Result};
-use crate::host::read_bounded;
+use crate::host::{Host, read_bounded};
 use crate::kernel_file::KernelFile;
-use crate::limits;
+use crate::limits::{self, Limit, Reached};
 use crate::metric::Desc;
 use crate::netlink::message::{self, Outcome};
 use crate::netlink::{address, link};
@@ -69,7 +69,7 @@ struct Interface {
 fn open(world: &mut World) -> Result<Opened> {
     let socket = || NetlinkSocket::open(libc::NETLINK_ROUTE);
     let inside = if world.host.is_live() {
-        process::inside_namespace(&world.host.proc("1/ns/net"), &world.host.own("ns/net"), socket)
+        process::inside_namespace(&world.host.proc("1/ns/net"), &Host::own("ns/net"), socket)
             .and_then(|opened| opened)
     } else {
         Err(std::io::ErrorKind::NotFound.into())
@@ -111,7 +111,7 @@ impl NodeNet {
         Ok(())
     }
 
-    fn refresh_from_netlink(&mut self, now_ns: u64) -> Result<()> {
+    fn refresh_from_netlink(&mut self, now_ns: u64, reached: &mut Reached) -> Result<()> {
         let Source::Netlink { socket, sequence, links, dumped_ns } = &mut self.source else {
             return Ok(());
         };
@@ -140,7 +140,10 @@ impl NodeNet {
         exchange(socket, *sequence, &request, |message| {
             let Some(link) = link::parse(message) else { return };
             *links += 1;
-            if is_tracked_interface(link.name) && found.len() < limits::INTERFACES {
+            if is_tracked_interface(link.name) {
+                if found.len() >= limits::INTERFACES {
+                    return reached.count(Limit::Interfaces);
+                }
                 let interface = found.entry(link.index).or_default();
                 interface.name = link.name.to_owned();
                 interface.index = link.index;
@@ -220,7 +223,7 @@ fn exchange(
 impl Collector for NodeNet {
     fn refresh(&mut self, world: &mut World) -> Result<()> {
         match self.source {
-            Source::Netlink { .. } => self.refresh_from_netlink(world.now_ns),
+            Source::Netlink { .. } => self.refresh_from_netlink(world.now_ns, &mut world.reached),
             Source::Files { .. } => self.refresh_from_files(world),
         }
     }

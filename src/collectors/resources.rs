@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use super::{Collector, Opened, Spec, When};
 use crate::args::Enable;
@@ -17,6 +18,7 @@ use crate::limits;
 use crate::metric::Desc;
 use crate::procfs::pressure;
 use crate::registry::Registry;
+use crate::sys::clock::MonotonicNs;
 use crate::world::{KeptFiles, World};
 
 static CPU_LIMIT: Desc =
@@ -75,6 +77,9 @@ const CPU_COUNTERS: usize = 2;
 /// `some` and `full` of cpu, memory and io, in microseconds.
 const PRESSURE_COUNTERS: usize = 6;
 
+/// When an instance's directories are looked for the second time.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
+
 #[derive(Default)]
 struct Resources {
     instances: BTreeMap<InstanceId, Files>,
@@ -91,67 +96,89 @@ fn open(world: &mut World) -> Result<Opened> {
 }
 
 /// The files of one instance and what they said last.
+#[derive(Default)]
 struct Files {
     cpu: CpuFiles,
     memory: MemoryFiles,
     pressure: Option<[KernelFile; 3]>,
-    limits_read_ns: Option<u64>,
+    /// How often its directories were looked for and its limits read, and when that is due again.
+    looked: u32,
+    look_ns: MonotonicNs,
     cpu_limit_cores: Option<f64>,
     memory_limit_bytes: Option<u64>,
     memory_rss_bytes: Option<u64>,
     memory_cache_bytes: Option<u64>,
 }
 
+#[derive(Default)]
 enum CpuFiles {
-    V2 { stat: KernelFile, max: KernelFile },
-    V1 { usage: KernelFile, stat: KernelFile, quota: KernelFile, period: KernelFile },
+    V2 {
+        stat: KernelFile,
+        max: KernelFile,
+    },
+    V1 {
+        usage: KernelFile,
+        stat: KernelFile,
+        quota: KernelFile,
+        period: KernelFile,
+    },
+    #[default]
     None,
 }
 
+#[derive(Default)]
 enum MemoryFiles {
-    V2 { stat: KernelFile, max: KernelFile },
-    V1 { stat: KernelFile, limit: KernelFile },
+    V2 {
+        stat: KernelFile,
+        max: KernelFile,
+    },
+    V1 {
+        stat: KernelFile,
+        limit: KernelFile,
+    },
+    #[default]
     None,
 }
 
 impl Files {
-    /// The files of the cgroup `path`: each controller's from the hierarchy that has it.
-    fn new(hierarchies: &Hierarchies, path: &str) -> Files {
+    /// Looks for the cgroup `path`: each controller's files are in the hierarchy that has the controller and the cgroup.
+    /// Runtimes make the directories of a container one after the other, so a second look may find more.
+    ///
+    /// Gives true when CPU time is read from another file than before.
+    fn find(&mut self, hierarchies: &Hierarchies, path: &str, kept: &mut KeptFiles) -> bool {
         let path = path.trim_start_matches('/');
-        let file = |directory: &Path, name: &str| KernelFile::one_piece(directory.join(path).join(name));
-        let v2 = hierarchies.directory(Place::V2).filter(|directory| directory.join(path).is_dir());
-        let cpu = match (hierarchies.directory(Place::Cpu), hierarchies.cpuacct(), v2) {
-            (Some(cpu), Some(cpuacct), _) => CpuFiles::V1 {
-                usage: file(cpuacct, "cpuacct.usage"),
-                stat: file(cpu, "cpu.stat"),
-                quota: file(cpu, "cpu.cfs_quota_us"),
-                period: file(cpu, "cpu.cfs_period_us"),
-            },
-            (_, _, Some(v2)) => CpuFiles::V2 { stat: file(v2, "cpu.stat"), max: file(v2, "cpu.max") },
-            _ => CpuFiles::None,
-        };
-        let memory = match (hierarchies.directory(Place::Memory), v2) {
-            (Some(v1), _) => {
-                MemoryFiles::V1 { stat: file(v1, "memory.stat"), limit: file(v1, "memory.limit_in_bytes") }
-            }
-            (None, Some(v2)) => {
-                MemoryFiles::V2 { stat: file(v2, "memory.stat"), max: file(v2, "memory.max") }
-            }
-            _ => MemoryFiles::None,
-        };
-        let pressure = v2
-            .filter(|v2| v2.join(path).join("cpu.pressure").exists())
-            .map(|v2| ["cpu.pressure", "memory.pressure", "io.pressure"].map(|name| file(v2, name)));
-        Files {
-            cpu,
-            memory,
-            pressure,
-            limits_read_ns: None,
-            cpu_limit_cores: None,
-            memory_limit_bytes: None,
-            memory_rss_bytes: None,
-            memory_cache_bytes: None,
+        let inside = |mount: Option<&Path>| mount.map(|mount| mount.join(path)).filter(|path| path.is_dir());
+        let file = |directory: &Path, name: &str| KernelFile::one_piece(directory.join(name));
+        let v2 = inside(hierarchies.directory(Place::V2));
+        let v1_cpu = inside(hierarchies.directory(Place::Cpu)).zip(inside(hierarchies.cpuacct()));
+        let v1_memory = inside(hierarchies.directory(Place::Memory));
+        let moved = matches!(self.cpu, CpuFiles::V2 { .. }) && v1_cpu.is_some();
+        if let (CpuFiles::None | CpuFiles::V2 { .. }, Some((cpu, cpuacct))) = (&self.cpu, v1_cpu) {
+            self.close(kept);
+            self.cpu = CpuFiles::V1 {
+                usage: file(&cpuacct, "cpuacct.usage"),
+                stat: file(&cpu, "cpu.stat"),
+                quota: file(&cpu, "cpu.cfs_quota_us"),
+                period: file(&cpu, "cpu.cfs_period_us"),
+            };
         }
+        if let (MemoryFiles::None | MemoryFiles::V2 { .. }, Some(v1)) = (&self.memory, v1_memory) {
+            self.close(kept);
+            self.memory =
+                MemoryFiles::V1 { stat: file(&v1, "memory.stat"), limit: file(&v1, "memory.limit_in_bytes") };
+        }
+        let Some(v2) = v2 else { return moved };
+        if let CpuFiles::None = self.cpu {
+            self.cpu = CpuFiles::V2 { stat: file(&v2, "cpu.stat"), max: file(&v2, "cpu.max") };
+        }
+        if let MemoryFiles::None = self.memory {
+            self.memory = MemoryFiles::V2 { stat: file(&v2, "memory.stat"), max: file(&v2, "memory.max") };
+        }
+        if self.pressure.is_none() && v2.join("cpu.pressure").exists() {
+            self.pressure =
+                Some(["cpu.pressure", "memory.pressure", "io.pressure"].map(|name| file(&v2, name)));
+        }
+        moved
     }
 
     /// Usage and throttling in nanoseconds; `None` without the usage.
@@ -235,20 +262,26 @@ impl Files {
 
 impl Resources {
     fn refresh_instance(&mut self, world: &mut World, id: InstanceId, identity: IdentityId, path: &str) {
-        let files = self.instances.entry(id).or_insert_with(|| Files::new(&world.hierarchies, path));
+        let files = self.instances.entry(id).or_default();
         let (kept, buffer) = (&mut world.kept_files, &mut self.buffer);
+        let mut moved = false;
+        if files.look_ns <= world.now_ns {
+            moved = files.find(&world.hierarchies, path, kept);
+            files.read_limits(kept, buffer);
+            let pause = if files.looked == 0 { SECOND_LOOK } else { limits::LIMITS_INTERVAL };
+            files.looked = files.looked.saturating_add(1);
+            files.look_ns = world.now_ns + pause.as_nanos() as u64;
+        }
         if let Some(values) = files.read_cpu(kept, buffer) {
+            if moved {
+                self.cpu.rebase(id, 0, values);
+            }
             self.cpu.observe(id, identity, 0, values);
         }
         if let Some(values) = files.read_pressure(kept, buffer) {
             self.pressure.observe(id, identity, 0, values);
         }
         files.read_memory(kept, buffer);
-        let interval_ns = limits::LIMITS_INTERVAL.as_nanos() as u64;
-        if files.limits_read_ns.is_none_or(|at| world.now_ns.saturating_sub(at) >= interval_ns) {
-            files.limits_read_ns = Some(world.now_ns);
-            files.read_limits(kept, buffer);
-        }
     }
 }
 

@@ -174,8 +174,8 @@ struct Tcp {
     totals: BTreeMap<(IdentityId, Target), Total>,
     stray: Counts,
     lost: u64,
-    /// Attempts counted into `~other`, of owners that left the kernel's tables.
-    overflow_of_left: u64,
+    /// Attempts of containers counted into `~other`.
+    overflow: u64,
     destinations: u64,
 }
 
@@ -194,7 +194,7 @@ fn open(world: &mut World) -> Result<Opened> {
         totals: BTreeMap::new(),
         stray: Counts::default(),
         lost: 0,
-        overflow_of_left: 0,
+        overflow: 0,
         destinations: 0,
     };
     Ok(Opened::Ready(Box::new(collector)))
@@ -290,11 +290,10 @@ impl Tcp {
         let Some(identity) = instance.and_then(|instance| instance.identity) else {
             return;
         };
-        let known = owner.rows.get(&target).copied();
-        let mut row = known.unwrap_or_default();
-        if known.is_none() && !self.totals.contains_key(&(identity, target)) {
+        let mut row = owner.rows.get(&target).copied().unwrap_or_default();
+        if !self.totals.contains_key(&(identity, target)) {
             let mine = (identity, None)..=(identity, Some(Destination::LAST));
-            row.folded = self.totals.range(mine).count() >= limits::TCP_DESTINATIONS_PER_IDENTITY;
+            row.folded |= self.totals.range(mine).count() >= limits::TCP_DESTINATIONS_PER_IDENTITY;
         }
         let target_now = if row.folded { None } else { target };
         let total = self.totals.entry((identity, target_now)).or_insert_with(|| Total {
@@ -304,6 +303,9 @@ impl Tcp {
         });
         total.successes += counts.successes.saturating_sub(row.counts.successes);
         total.failures += counts.failures.saturating_sub(row.counts.failures);
+        if target_now.is_none() {
+            self.overflow += counts.attempts.saturating_sub(row.counts.attempts);
+        }
         row.counts = counts;
         owner.rows.insert(target, row);
     }
@@ -344,14 +346,8 @@ impl Tcp {
                 continue;
             };
             self.owners_map.delete(&owner.key)?;
-            self.overflow_of_left += owner.rows.get(&None).map_or(0, |row| row.counts.attempts);
         }
         Ok(())
-    }
-
-    fn overflow(&self) -> u64 {
-        let owners = self.owners.values().filter_map(|owner| owner.rows.get(&None));
-        owners.map(|row| row.counts.attempts).sum::<u64>() + self.overflow_of_left + self.stray.attempts
     }
 }
 
@@ -408,12 +404,14 @@ impl Collector for Tcp {
             let labels = world.node.labels.with(&[("container_id", OTHER_LABEL), ("app_id", "")]);
             out.container(&labels, &SUCCESSES, &[OTHER_LABEL, OTHER_LABEL], self.stray.successes as f64);
             out.container(&labels, &FAILURES, &[OTHER_LABEL], self.stray.failures as f64);
-            out.container(&labels, &ACTIVE, &[OTHER_LABEL, OTHER_LABEL], self.stray.active() as f64);
+            if self.stray.active() > 0 {
+                out.container(&labels, &ACTIVE, &[OTHER_LABEL, OTHER_LABEL], self.stray.active() as f64);
+            }
         }
         out.add(&LOST, &[], self.lost as f64);
         out.add(&DESTINATIONS, &[], self.destinations as f64);
         out.add(&CAPACITY, &[], f64::from(world.config.tcp_destinations));
-        out.add(&OTHER, &[], self.overflow() as f64);
+        out.add(&OTHER, &[], (self.overflow + self.stray.attempts) as f64);
     }
 
     fn maps(&self, each: &mut dyn FnMut(RawFd)) {

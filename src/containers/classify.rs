@@ -1,7 +1,7 @@
 //! Which container a cgroup belongs to, told from its path alone.
 //!
-//! `RULES` is the whole knowledge: one line per layout, first match wins. The order is that of the contract
-//! (`container-metrics.md` 3.2), with these decisions of our own:
+//! `RULES` is the whole knowledge: one line per layout, first match wins. The order is
+//! coroot-node-agent's, with these decisions of our own:
 //!
 //! - System containers (LXC, nspawn, virtual machines) come first: whatever runs inside them belongs to them.
 //! - Kubernetes comes before docker and podman: in kind and k3d the node is a container and the *inner* one is meant.
@@ -96,7 +96,7 @@ use Part::{Any, BareId, End, Ends, Id, Is, Name, Starts};
 use Pattern::{First, From, Pod};
 use Runtime::{Containerd, Crio, Docker, Lxc, Nerdctl, Nspawn, Podman, Systemd, Talos, UserUnit};
 
-/// The slices whose children are units (contract 3.2, rule 6).
+/// The slices whose children are units.
 const UNIT_SLICES: Part =
     Is(&["system.slice", "runtime.slice", "reserved.slice", "kube.slice", "azure.slice", "podruntime.slice"]);
 const USERS: Part = Is(&["user.slice"]);

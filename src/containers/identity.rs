@@ -1,6 +1,6 @@
 //! The `container_id` and `app_id` labels: from a cgroup's class and what its runtime says of it to one stable name.
 //!
-//! The strings are those of the contract (`container-metrics.md` 0 and 3.3), so dashboards that know `/k8s/NS/POD/C`,
+//! The strings are coroot-node-agent's, so dashboards that know `/k8s/NS/POD/C`,
 //! `/docker/NAME` or `/system.slice/x.service` keep working. Beyond it: podman, plain containerd, LXC, machines and users'
 //! units have names too, and a container whose metadata is not there yet stands under its runtime and the start of its id.
 
@@ -10,7 +10,7 @@ use crate::containers::classify::{Class, Runtime};
 const SHORT_ID: usize = 12;
 /// Longest name taken from metadata, in bytes: Kubernetes allows 253, and a label made of five stays below 1.5 KiB.
 const MAX_NAME: usize = 256;
-/// How far from now a cron job's schedule may lie for its number to be a time (contract 3.3).
+/// How far from now a cron job's schedule may lie for its number to be a time.
 const CRONJOB_WINDOW_S: u64 = 7 * 86_400;
 
 /// Label of the pod's name; every reader uses these three, whatever its runtime calls them.
@@ -38,7 +38,7 @@ pub struct LogFile {
     pub format: LogFormat,
 }
 
-/// What a runtime's own files say of a container (contract 3.4).
+/// What a runtime's own files say of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metadata {
     /// The runtime that knew it; for a bare id it can be another one than the path suggested.
@@ -103,7 +103,7 @@ pub enum Identity {
     Ignored,
 }
 
-/// The `container_id` of a container (contract 3.3). `now_s` tells cron jobs' times from other numbers.
+/// The `container_id` of a container. `now_s` tells cron jobs' times from other numbers.
 pub fn container_id(class: &Class<'_>, metadata: Option<&Metadata>, now_s: u64) -> Identity {
     match class.runtime {
         Runtime::Systemd => return Identity::Named(unescape(class.id)),
@@ -131,7 +131,7 @@ pub fn container_id(class: &Class<'_>, metadata: Option<&Metadata>, now_s: u64) 
     )
 }
 
-/// The `app_id` of a container: what the replicas of a Kubernetes workload have in common, else empty (contract 0).
+/// The `app_id` of a container: what the replicas of a Kubernetes workload have in common, else empty.
 pub fn app_id(container_id: &str) -> String {
     let mut parts = container_id.strip_prefix("/k8s/").unwrap_or_default().splitn(3, '/');
     let (Some(namespace), Some(pod), Some(_)) = (parts.next(), parts.next(), parts.next()) else {

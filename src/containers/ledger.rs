@@ -34,6 +34,11 @@ impl<const N: usize> Ledger<N> {
         }
     }
 
+    /// Takes counters that are read from another file than last time: where they stand, nothing of it growth.
+    pub fn rebase(&mut self, instance: InstanceId, part: u64, values: [u64; N]) {
+        self.last.insert((instance, part), values);
+    }
+
     /// Forgets instances and identities that ended. Growth of a renamed instance goes to its new name from now on.
     pub fn event(&mut self, event: &Event) {
         match *event {
@@ -92,6 +97,15 @@ mod tests {
             ledger.observe(A, WEB, 0, [value]);
         }
         assert_eq!(total(&ledger, WEB), Some(18));
+    }
+
+    #[test]
+    fn another_source_of_the_same_counter_is_no_growth() {
+        let mut ledger = Ledger::<1>::default();
+        ledger.observe(A, WEB, 0, [10]);
+        ledger.rebase(A, 0, [9]);
+        ledger.observe(A, WEB, 0, [12]);
+        assert_eq!(total(&ledger, WEB), Some(13));
     }
 
     #[test]

@@ -303,11 +303,12 @@ impl Containers {
             };
             let class =
                 classify::Class { runtime: instance.runtime, root: &instance.path, id: &instance.runtime_id };
-            let metadata =
-                runtimes::read(host, instance.runtime, &instance.runtime_id).unwrap_or_else(|problem| {
-                    warning!("metadata of {}: {problem}", instance.path);
-                    None
-                });
+            let rootless = instance.path.starts_with("/user.slice/");
+            let read = runtimes::read(host, instance.runtime, &instance.runtime_id, rootless);
+            let metadata = read.unwrap_or_else(|problem| {
+                warning!("metadata of {}: {problem}", instance.path);
+                None
+            });
             let image = metadata.as_ref().map_or("", |metadata| &metadata.image).to_owned();
             instance.tries_left -= 1;
             // A second, then two, then three: quick while the runtime may be writing, cheap when it never will.

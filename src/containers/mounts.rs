@@ -24,6 +24,9 @@ const LOCAL: &[&str] = &[
 /// Files that runtimes bind into every container; what they lie on is no volume.
 const BOUND_FILES: &[&str] = &["/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/dev/termination-log"];
 
+/// Mounts read of one container, more than are exported, so that what is left out is known.
+const MOUNTS_READ: usize = 4 * limits::MOUNTS_PER_CONTAINER;
+
 /// Directories searched for a process below a container's cgroup.
 const SEARCHED: usize = 64;
 
@@ -151,7 +154,7 @@ fn read_mounts(host: &Host, pid: u32, disks: &Disks<'_>, of_host: bool) -> Vec<M
         read_bounded(&host.proc(&format!("{pid}/mountinfo")), limits::KERNEL_FILE_BYTES).unwrap_or_default();
     let mut mounts: Vec<Mount> = Vec::new();
     for entry in mountinfo::parse(&table) {
-        if !LOCAL.contains(&entry.fs_type.as_ref()) || mounts.len() >= limits::MOUNTS_PER_CONTAINER {
+        if !LOCAL.contains(&entry.fs_type.as_ref()) || mounts.len() >= MOUNTS_READ {
             continue;
         }
         let path = host.proc(&format!("{pid}/root{}", entry.mount_point));

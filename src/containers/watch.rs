@@ -66,6 +66,14 @@ impl Watch {
         }
     }
 
+    /// Records the kernel had no room for since the start.
+    pub fn lost_records(&self) -> u64 {
+        match self {
+            Watch::Bpf(watch) => watch.seen_lost,
+            _ => 0,
+        }
+    }
+
     /// Takes what news there is, up to a bound; true when only a walk can tell what happened.
     pub fn read(
         &mut self,
@@ -81,7 +89,15 @@ impl Watch {
     }
 
     /// Walks all hierarchies and makes `containers` what is there.
-    pub fn walk(&mut self, hierarchies: &Hierarchies, containers: &mut Containers, now_ns: MonotonicNs) {
+    ///
+    /// Gives false when a limit cut the walk short; then nothing that it did not find counts as gone.
+    pub fn walk(
+        &mut self,
+        hierarchies: &Hierarchies,
+        containers: &mut Containers,
+        now_ns: MonotonicNs,
+    ) -> bool {
+        let mut all = true;
         for (place, mount) in hierarchies.searched() {
             let mut found = Vec::new();
             if let Watch::Inotify(watch) = self {
@@ -98,7 +114,9 @@ impl Watch {
             if complete {
                 containers.keep_only(place, &found, now_ns);
             }
+            all &= complete;
         }
+        all
     }
 }
 
@@ -186,8 +204,7 @@ impl BpfWatch {
         walk
     }
 
-    /// Records that found the ring full since the start.
-    pub fn lost_records(&self) -> u64 {
+    fn lost_records(&self) -> u64 {
         let value = self.lost.get(&[0; 4]).ok().flatten();
         value.and_then(|value| Some(u64::from_ne_bytes(*value.first_chunk()?))).unwrap_or(self.seen_lost)
     }

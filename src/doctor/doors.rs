@@ -5,6 +5,7 @@ use std::fs;
 use super::kernel::{self, Capability};
 use super::{Context, Outcome, State};
 use crate::error::{Context as _, Error, Reason, Result};
+use crate::host::Host;
 use crate::sys::bpf::{Links, Loaded, Object, Ring};
 use crate::sys::perf;
 
@@ -151,10 +152,10 @@ extern "C" fn probed() {
 }
 
 fn attach_to_ourselves(loaded: &Loaded) -> Result<Links> {
-    let maps = fs::read_to_string("/proc/self/maps").context("/proc/self/maps")?;
+    let maps = fs::read_to_string(Host::own("maps")).context("/proc/self/maps")?;
     let offset = file_offset(&maps, probed as *const () as u64)
         .ok_or_else(|| Error::new(Reason::Failed, "/proc/self/maps does not know our own code"))?;
-    loaded.attach_to_file("user_probe", "/proc/self/exe", offset)
+    loaded.attach_to_file("user_probe", &Host::own("exe"), offset)
 }
 
 /// Where in its file the code at `address` is, from the text of /proc/PID/maps.

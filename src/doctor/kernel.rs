@@ -75,19 +75,20 @@ pub(super) fn capabilities(context: &Context) -> Outcome {
 pub(super) fn btf(context: &Context) -> Outcome {
     /// `BTF_MAGIC` (linux/btf.h), in the byte order of the machine.
     const MAGIC: u16 = 0xeb9f;
-    const WHAT: &str = "/sys/kernel/btf/vmlinux";
     const REMEDY: &str = "a kernel with CONFIG_DEBUG_INFO_BTF=y";
     let mut magic = [0; 2];
-    let read = File::open(context.host.sys("kernel/btf/vmlinux")).and_then(|mut file| {
+    let path = context.host.sys("kernel/btf/vmlinux");
+    let what = path.display();
+    let read = File::open(&path).and_then(|mut file| {
         file.read_exact(&mut magic)?;
         file.metadata()
     });
     match read {
         Ok(file) if u16::from_ne_bytes(magic) == MAGIC => {
-            Outcome::ok(format!("{WHAT}, {} KiB", file.len() / 1024))
+            Outcome::ok(format!("{what}, {} KiB", file.len() / 1024))
         }
-        Ok(_) => Outcome::missing(format!("{WHAT} is not BTF"), REMEDY),
-        Err(error) => Outcome::unreadable(WHAT, &error, REMEDY),
+        Ok(_) => Outcome::missing(format!("{what} is not BTF"), REMEDY),
+        Err(error) => Outcome::unreadable(&what.to_string(), &error, REMEDY),
     }
 }
 
@@ -96,11 +97,11 @@ pub(super) fn tracefs(context: &Context) -> Outcome {
     let mut outcome = Outcome::missing("not mounted", "mount -t tracefs nodev /sys/kernel/tracing");
     // Older distributions mount it below debugfs only, which others than root may not enter, mounted or not.
     for mount in ["kernel/debug/tracing", "kernel/tracing"] {
-        let path = context.host.sys(&format!("{mount}/{FORMAT}"));
-        match read_bounded(&path, limits::KERNEL_FILE_BYTES) {
-            Ok(_) => return Outcome::ok(format!("/sys/{mount}")),
+        let mount = context.host.sys(mount);
+        match read_bounded(&mount.join(FORMAT), limits::KERNEL_FILE_BYTES) {
+            Ok(_) => return Outcome::ok(mount.display().to_string()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => outcome = Outcome::unreadable(&format!("/sys/{mount}"), &error, ""),
+            Err(error) => outcome = Outcome::unreadable(&mount.display().to_string(), &error, ""),
         }
     }
     outcome
@@ -125,8 +126,8 @@ pub(super) fn perf_event_paranoid(context: &Context) -> Outcome {
 }
 
 pub(super) fn lockdown(context: &Context) -> Outcome {
-    const WHAT: &str = "/sys/kernel/security/lockdown";
-    match read_bounded(&context.host.sys("kernel/security/lockdown"), limits::KERNEL_FILE_BYTES) {
+    let path = context.host.sys("kernel/security/lockdown");
+    match read_bounded(&path, limits::KERNEL_FILE_BYTES) {
         Ok(levels) => {
             let levels = String::from_utf8_lossy(&levels);
             let level = levels.split_once('[').and_then(|(_, rest)| Some(rest.split_once(']')?.0));
@@ -136,7 +137,7 @@ pub(super) fn lockdown(context: &Context) -> Outcome {
                     "boot with lockdown=integrity",
                 ),
                 Some(level) => Outcome::ok(level),
-                None => Outcome::note(format!("{WHAT} has no level"), ""),
+                None => Outcome::note(format!("{} has no level", path.display()), ""),
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -150,7 +151,7 @@ pub(super) fn lockdown(context: &Context) -> Outcome {
                 )
             }
         }
-        Err(error) => Outcome::unreadable(WHAT, &error, ""),
+        Err(error) => Outcome::unreadable(&path.display().to_string(), &error, ""),
     }
 }
 
@@ -169,15 +170,16 @@ pub(super) fn bpf_stats(context: &Context) -> Outcome {
 }
 
 pub(super) fn psi(context: &Context) -> Outcome {
-    const WHAT: &str = "/proc/pressure/cpu";
-    match read_bounded(&context.host.proc("pressure/cpu"), limits::KERNEL_FILE_BYTES) {
-        Ok(text) if pressure::parse(&text).some_us.is_some() => Outcome::ok(WHAT),
-        Ok(_) => Outcome::missing(format!("{WHAT} has no total"), "boot with psi=1"),
+    let path = context.host.proc("pressure/cpu");
+    let what = path.display().to_string();
+    match read_bounded(&path, limits::KERNEL_FILE_BYTES) {
+        Ok(text) if pressure::parse(&text).some_us.is_some() => Outcome::ok(what),
+        Ok(_) => Outcome::missing(format!("{what} has no total"), "boot with psi=1"),
         // The files exist and cannot be read when it is off by default (psi=0).
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-            Outcome::missing(format!("{WHAT}: {error}"), "boot with psi=1")
+            Outcome::missing(format!("{what}: {error}"), "boot with psi=1")
         }
-        Err(error) => Outcome::unreadable(WHAT, &error, "a kernel with CONFIG_PSI=y"),
+        Err(error) => Outcome::unreadable(&what, &error, "a kernel with CONFIG_PSI=y"),
     }
 }
 

@@ -7,6 +7,8 @@ use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::ptr::NonNull;
 
 use libbpf_sys as raw;
@@ -63,7 +65,9 @@ fn failure(result: i64) -> Error {
     let talk = take_talk();
     let no_btf = talk.iter().any(|line| line.contains("kernel BTF") || line.contains("vmlinux BTF"));
     let reason = if no_btf && errno != libc::EPERM { Reason::NoBtf } else { error.reason() };
-    match talk.last() {
+    // The first complaint names the map or program; the last one only repeats that the object failed.
+    let telling = |line: &&String| line.contains("failed") && !line.contains("failed to load object");
+    match talk.iter().find(telling).or(talk.last()) {
         Some(line) => Error::new(reason, format!("{error} ({})", line.trim_start_matches("libbpf: "))),
         None => Error::new(reason, error.to_string()),
     }
@@ -180,7 +184,12 @@ impl Object {
     pub fn load(self) -> Result<Loaded> {
         take_talk();
         // SAFETY: the object is alive and not loaded yet.
-        check(unsafe { raw::bpf_object__load(self.0.as_ptr()) }).context("load")?;
+        let result = unsafe { raw::bpf_object__load(self.0.as_ptr()) };
+        check(result).context("load").map_err(|error| match -result {
+            // The verifier's word for a program it does not accept; a missing capability is EPERM here.
+            libc::EACCES => error.with_reason(Reason::NotSupported),
+            _ => error,
+        })?;
         Ok(Loaded(self))
     }
 }
@@ -236,9 +245,10 @@ impl Loaded {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn attach_to_file(&self, name: &str, path: &str, offset: u64) -> Result<Links> {
+    pub fn attach_to_file(&self, name: &str, path: &Path, offset: u64) -> Result<Links> {
         let program = self.0.program(name)?;
-        let c_path = CString::new(path).map_err(|_| Error::new(Reason::Failed, "path with a NUL"))?;
+        let c_path = CString::new(path.as_os_str().as_bytes())
+            .map_err(|_| Error::new(Reason::Failed, "path with a NUL"))?;
         // SAFETY: the program belongs to this live object and is loaded; the path is NUL-terminated.
         let link = unsafe {
             raw::bpf_program__attach_uprobe(

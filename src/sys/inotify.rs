@@ -51,7 +51,7 @@ impl Inotify {
         super::check(unsafe { libc::inotify_add_watch(self.0.as_raw_fd(), path.as_ptr(), mask) })
     }
 
-    /// Hands up to one buffer (64 KiB) of changes to `each`; true when there may be more.
+    /// Hands up to one buffer (16 KiB) of changes to `each`; true when there may be more.
     pub fn read(&self, mut each: impl FnMut(Change<'_>)) -> bool {
         let mut buffer = [0u8; 16 * 1024];
         // SAFETY: pointer and length are the buffer's.

@@ -10,7 +10,8 @@ use crate::host::Host;
 use crate::json::{Json, JsonError};
 
 /// CRI-O's files.
-pub(super) const READER: RuntimeReader = RuntimeReader { name: "crio", serves: &[Runtime::Crio], read };
+pub(super) const READER: RuntimeReader =
+    RuntimeReader { name: "crio", serves: &[Runtime::Crio], homes: false, read };
 
 /// `runroot` and `root` of containers-storage; what runs is in the first.
 const STORAGE: &[&str] = &["/run/containers/storage", "/var/lib/containers/storage"];

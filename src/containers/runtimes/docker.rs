@@ -13,11 +13,11 @@ use crate::json::{Json, JsonError};
 
 /// Docker's files. A bare id below another cgroup parent looks like plain containerd, so that asks here too.
 pub(super) const READER: RuntimeReader =
-    RuntimeReader { name: "docker", serves: &[Runtime::Docker, Runtime::Nerdctl], read };
+    RuntimeReader { name: "docker", serves: &[Runtime::Docker, Runtime::Nerdctl], homes: false, read };
 
 /// The files of dockers that users run. Asked last: a user must not be able to rename a container of the system.
 pub(super) const ROOTLESS: RuntimeReader =
-    RuntimeReader { name: "docker-rootless", serves: &[Runtime::Docker], read: read_rootless };
+    RuntimeReader { name: "docker-rootless", serves: &[Runtime::Docker], homes: true, read: read_rootless };
 
 const CONFIGURATION: &str = "/etc/docker/daemon.json";
 const DATA_ROOTS: &[&str] = &["/var/lib/docker", "/var/snap/docker/common/var-lib-docker"];

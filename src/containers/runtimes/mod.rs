@@ -33,24 +33,28 @@ pub struct RuntimeReader {
     pub name: &'static str,
     /// Containers of these runtimes may be found there.
     pub serves: &'static [Runtime],
+    /// Only for containers that users run: looks below home directories, which may be slow to reach.
+    pub homes: bool,
     /// Looks for a container by its id, which is safe to be part of a path.
     pub read: fn(&Host, &str) -> Result<Option<Metadata>, String>,
 }
 
 /// Every kind of files, in the order they are asked.
 pub const RUNTIMES: &[&RuntimeReader] =
-    &[&docker::READER, &oci::READER, &crio::READER, &podman::READER, &docker::ROOTLESS];
+    &[&docker::READER, &oci::READER, &crio::READER, &podman::READER, &docker::ROOTLESS, &podman::ROOTLESS];
 
-/// What is known of the container `id`, `None` when no file describes it (yet).
+/// What is known of the container `id`, `None` when no file describes it (yet). Home directories are searched only for
+/// containers that users run (`rootless`).
 ///
 /// # Errors
 /// When a file is there but cannot be read or is malformed: a message that names it, to be logged once.
-pub fn read(host: &Host, runtime: Runtime, id: &str) -> Result<Option<Metadata>, String> {
+pub fn read(host: &Host, runtime: Runtime, id: &str, rootless: bool) -> Result<Option<Metadata>, String> {
     if !is_safe(id) {
         return Ok(None);
     }
     let mut failed = None;
-    for reader in RUNTIMES.iter().filter(|reader| reader.serves.contains(&runtime)) {
+    let serves = |reader: &&&RuntimeReader| reader.serves.contains(&runtime) && (rootless || !reader.homes);
+    for reader in RUNTIMES.iter().filter(serves) {
         match (reader.read)(host, id) {
             Ok(Some(metadata)) => return Ok(Some(metadata)),
             Ok(None) => {}
@@ -262,7 +266,7 @@ mod tests {
             );
             let path = format!("/{}", directory.strip_prefix(&top).unwrap().display());
             let Some(class) = classify(&path) else { continue };
-            let metadata = read(host, class.runtime, class.id).unwrap();
+            let metadata = read(host, class.runtime, class.id, true).unwrap();
             match container_id(&class, metadata.as_ref(), 1_795_305_600) {
                 Identity::Named(id) => found.push(id),
                 Identity::Provisional(id) => panic!("{path} stays {id}"),
@@ -322,8 +326,10 @@ mod tests {
     fn logs_and_volumes_of_the_fixture_hosts() {
         let host = fixture("k8s-containerd-v2");
         let tasks = "/run/containerd/io.containerd.runtime.v2.task/k8s.io";
-        let all: Vec<Metadata> =
-            names(&host, tasks).iter().filter_map(|id| read(&host, Runtime::Docker, id).unwrap()).collect();
+        let all: Vec<Metadata> = names(&host, tasks)
+            .iter()
+            .filter_map(|id| read(&host, Runtime::Docker, id, false).unwrap())
+            .collect();
         assert_eq!(all.iter().filter(|metadata| metadata.pause).count(), 2);
         let postgres = all.iter().find(|metadata| metadata.name == "postgres").unwrap();
         assert_eq!(postgres.image, "docker.io/library/postgres:16");
@@ -339,7 +345,7 @@ mod tests {
         }
         let host = fixture("systemd-v2");
         let id = names(&host, "/var/lib/containers/storage/overlay-containers").remove(0);
-        let grafana = read(&host, Runtime::Podman, &id).unwrap().unwrap();
+        let grafana = read(&host, Runtime::Podman, &id, false).unwrap().unwrap();
         assert_eq!(
             (grafana.image.as_str(), grafana.created_s),
             ("docker.io/grafana/grafana:12.0", Some(1_795_302_000))
@@ -366,7 +372,7 @@ mod tests {
         }
 
         fn read(&self, runtime: Runtime, id: &str) -> Result<Option<Metadata>, String> {
-            read(&Host::new(&self.0, None), runtime, id)
+            read(&Host::new(&self.0, None), runtime, id, true)
         }
 
         fn name(&self, runtime: Runtime) -> String {

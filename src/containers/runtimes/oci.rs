@@ -15,6 +15,7 @@ use crate::json::{Json, JsonError};
 pub(super) const READER: RuntimeReader = RuntimeReader {
     name: "containerd",
     serves: &[Runtime::Containerd, Runtime::Nerdctl, Runtime::Docker],
+    homes: false,
     read,
 };
 

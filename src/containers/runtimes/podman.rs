@@ -10,7 +10,12 @@ use crate::host::Host;
 use crate::json::{Json, JsonError};
 
 /// Podman's files.
-pub(super) const READER: RuntimeReader = RuntimeReader { name: "podman", serves: &[Runtime::Podman], read };
+pub(super) const READER: RuntimeReader =
+    RuntimeReader { name: "podman", serves: &[Runtime::Podman], homes: false, read };
+
+/// The files of podmans that users run.
+pub(super) const ROOTLESS: RuntimeReader =
+    RuntimeReader { name: "podman-rootless", serves: &[Runtime::Podman], homes: true, read: read_rootless };
 
 /// Root's storage.
 const STORAGE: &str = "/var/lib/containers/storage";
@@ -22,9 +27,10 @@ const DRIVERS: &[&str] = &["overlay", "vfs", "btrfs", "zfs"];
 const LISTS: &[&str] = &["containers.json", "volatile-containers.json"];
 
 fn read(host: &Host, id: &str) -> Result<Option<Metadata>, String> {
-    if let Some(metadata) = storage(host, &target(host, STORAGE), id)? {
-        return Ok(Some(metadata));
-    }
+    storage(host, &target(host, STORAGE), id)
+}
+
+fn read_rootless(host: &Host, id: &str) -> Result<Option<Metadata>, String> {
     // One user's broken file hides nobody else's containers.
     let mut failed = None;
     for root in homes(host, USER_STORAGE) {
