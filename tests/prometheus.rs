@@ -139,7 +139,7 @@ fn prometheus_scrapes_and_answers() {
     prometheus.becomes("nodeprobe_build_info{job=\"live\"}", 1.0);
 
     // The fixture host never changes: every series of a scrape must be there, and no other.
-    let series = fixture.scrape().all().len();
+    let series = fixture.settled_scrape().all().len();
     prometheus.becomes("scrape_samples_scraped{job=\"fixture\"}", series as f64);
     prometheus.becomes("scrape_samples_post_metric_relabeling{job=\"fixture\"}", series as f64);
     prometheus.becomes("count({job=\"fixture\"})", (series + ADDED_BY_PROMETHEUS) as f64);

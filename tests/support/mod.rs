@@ -131,6 +131,17 @@ impl Agent {
         Metrics::parse(response.text())
     }
 
+    /// The metrics of a host with containers after the first look at their file systems: only then is it known which disks
+    /// are theirs, so families appear and descriptors are taken.
+    #[track_caller]
+    pub fn settled_scrape(&self) -> Metrics {
+        until("disks of containers are known", ANSWER, || {
+            let metrics = self.scrape();
+            let known = !metrics.series("container_resources_disk_reads_total").is_empty();
+            known.then_some(metrics)
+        })
+    }
+
     /// A line of `/proc/PID/status` that holds kibibytes, in bytes.
     #[track_caller]
     fn status_bytes(&self, name: &str) -> u64 {
@@ -152,19 +163,18 @@ impl Agent {
         self.status_bytes("VmHWM")
     }
 
+    /// What its open descriptors are: paths, `socket:[4711]`, `pipe:[4711]`.
+    #[track_caller]
+    pub fn descriptors(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.proc("fd")).expect("the agent lives");
+        let links = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        links.map(|link| link.to_string_lossy().into_owned()).collect()
+    }
+
     /// Descriptors it has open now.
     #[track_caller]
     pub fn open_fds(&self) -> usize {
-        let entries = fs::read_dir(self.proc("fd")).expect("the agent lives");
-        entries.count()
-    }
-
-    /// Those of its descriptors that are sockets.
-    #[track_caller]
-    pub fn open_sockets(&self) -> usize {
-        let entries = fs::read_dir(self.proc("fd")).expect("the agent lives");
-        let links = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-        links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+        self.descriptors().len()
     }
 
     /// User and system time it has used, in clock ticks of 10 ms.
