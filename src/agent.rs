@@ -26,6 +26,8 @@ pub struct Agent {
     slots: Vec<Slot>,
     registry: Registry,
     poll: PollSet,
+    /// When the budget of kept files is tried in full again.
+    restore_files_ns: MonotonicNs,
 }
 
 /// A collector in its place of the table; `None` when absent.
@@ -68,7 +70,7 @@ impl Agent {
             }
             slots.push(Slot { spec, collector, polled: 0..0 });
         }
-        Ok(Agent { world, slots, registry, poll: PollSet::default() })
+        Ok(Agent { world, slots, registry, poll: PollSet::default(), restore_files_ns: 0 })
     }
 
     /// How the collectors fare, in table order.
@@ -91,6 +93,10 @@ impl Agent {
             self.wait(deadline_ns)?;
             let began_ns = self.world.now_ns;
 
+            if self.restore_files_ns <= began_ns {
+                self.world.kept_files.restore();
+                self.restore_files_ns = began_ns + limits::LIMITS_INTERVAL.as_nanos() as u64;
+            }
             self.ready_collectors();
             self.refresh_due();
             http.turn(&self.poll, self.world.now_ns, &mut self.world.http);

@@ -159,6 +159,8 @@ impl TurnTimes {
 /// descriptors are a shared good.
 #[derive(Debug)]
 pub struct KeptFiles {
+    /// What may be used in good times, and now.
+    full: u64,
     limit: u64,
     used: u64,
 }
@@ -173,7 +175,7 @@ impl KeptFiles {
 
     /// A budget of `limit` descriptors.
     pub fn of(limit: u64) -> KeptFiles {
-        KeptFiles { limit, used: 0 }
+        KeptFiles { full: limit, limit, used: 0 }
     }
 
     /// Takes a descriptor from the budget; false when it is used up.
@@ -188,9 +190,14 @@ impl KeptFiles {
         self.used = self.used.saturating_sub(count);
     }
 
-    /// After EMFILE: what is used now is all there is.
+    /// After EMFILE: what is used now is all there is for a while.
     pub fn exhausted(&mut self) {
         self.limit = self.limit.min(self.used);
+    }
+
+    /// Ends that while.
+    pub fn restore(&mut self) {
+        self.limit = self.full;
     }
 
     /// Descriptors in use.

@@ -48,12 +48,15 @@ fn assert_complete(metrics: &Metrics) {
     assert_eq!(metrics.value("nodeprobe_collector_up", &[("collector", "agent")]), Some(1.0));
 }
 
-/// After an abuse: it lives, the next scrape is complete, and its descriptors are as many as they were.
+/// After an abuse: it lives, the next scrape is complete, and its descriptors are no more than they were (after a lack of
+/// them it keeps fewer files open for a minute).
 #[track_caller]
 fn assert_recovers(agent: &mut Agent, fds: usize) {
     assert!(agent.is_alive(), "{:?}", agent.stderr());
     assert_complete(&agent.scrape());
-    until(&format!("{fds} descriptors open again"), ANSWER, || (lasting_fds(agent) == fds).then_some(()));
+    until(&format!("{fds} descriptors open again or fewer"), ANSWER, || {
+        (lasting_fds(agent) <= fds).then_some(())
+    });
     assert_complete(&agent.scrape());
     assert!(agent.is_alive());
 }

@@ -142,6 +142,16 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
+        // After a failure the processes of the test may still be there.
+        let procs = self.directories.iter().map(|directory| directory.join("cgroup.procs"));
+        for pid in procs.flat_map(|file| {
+            fs::read_to_string(file).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>()
+        }) {
+            if let Ok(pid) = pid.parse() {
+                // SAFETY: signals a process that this test put into its own cgroup.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+        }
         for directory in &self.directories {
             for _ in 0..200 {
                 if !directory.exists() || fs::remove_dir(directory).is_ok() {
