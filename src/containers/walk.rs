@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::Path;
 
+use crate::error::Reason;
 use crate::limits;
 
 /// The id of the cgroup whose directory is `path`: its inode number (kernfs, Linux 5.5+).
@@ -12,7 +13,7 @@ pub fn id_of(path: &Path) -> Option<u64> {
 }
 
 /// Visits `start` (a path below `mount` with a leading slash, or `""` for all) and every directory below it, parents first,
-/// with id and path. Gives false when a cap cut the walk short.
+/// with id and path. Gives false when a cap, or want of descriptors, cut the walk short.
 pub fn walk(mount: &Path, start: &str, mut visit: impl FnMut(u64, &str)) -> bool {
     let mut path = start.to_owned();
     if !start.is_empty() {
@@ -32,9 +33,10 @@ fn descend(
     visited: &mut usize,
     visit: &mut impl FnMut(u64, &str),
 ) -> bool {
-    // A directory that vanished is no error.
-    let Ok(entries) = fs::read_dir(mount.join(path.trim_start_matches('/'))) else {
-        return true;
+    let entries = match fs::read_dir(mount.join(path.trim_start_matches('/'))) {
+        Ok(entries) => entries,
+        // A directory that vanished is no error; without descriptors to look, nothing is known about what is in there.
+        Err(error) => return Reason::of_errno(error.raw_os_error().unwrap_or(0)) != Reason::ResourceLimit,
     };
     let mut children: Vec<(String, u64)> = Vec::new();
     for entry in entries.flatten() {
