@@ -19,6 +19,7 @@ use crate::limits;
 use crate::registry::Body;
 use crate::sys::clock::MonotonicNs;
 use crate::sys::poll::{Interest, PollSet};
+use crate::sys::socket;
 use crate::sys::zlib;
 use head::{Request, Target, parse_head, response_head};
 
@@ -172,6 +173,7 @@ impl Http {
         let listener = TcpListener::bind(&resolve(listen)?[..])
             .context(format_args!("--listen: cannot listen on {listen}"))?;
         listener.set_nonblocking(true).context("listener")?;
+        socket::set_backlog(&listener, limits::HTTP_BACKLOG).context("listener")?;
         let index = Scrape {
             body: Body { pieces: vec![index_page(telemetry_path).into_bytes()] },
             packed: OnceCell::new(),
@@ -270,16 +272,18 @@ impl Http {
         self.sweep();
     }
 
-    /// Makes room for one more body: at most `HTTP_BODIES` are alive. Those that receive an old body and took no byte for a
-    /// second make way.
+    /// Makes room for one more body: at most `HTTP_BODIES` are alive. Clients that took no byte for a second make way, and
+    /// those that have been reading for long: two slow readers must not keep everybody else from the metrics.
     fn make_room(&mut self, now_ns: MonotonicNs, stats: &mut Stats) -> bool {
         if self.bodies_alive() < limits::HTTP_BODIES {
             return true;
         }
-        let patience = limits::REFRESH_AGE.as_nanos() as u64;
+        let older =
+            |at_ns: MonotonicNs, time: Duration| now_ns.saturating_sub(at_ns) > time.as_nanos() as u64;
         for connection in &mut self.connections {
-            if connection.is_sending_scrape(&self.index)
-                && now_ns.saturating_sub(connection.progress_ns) > patience
+            let Some(rendered_ns) = connection.sending_scrape_of_ns(&self.index) else { continue };
+            if older(connection.progress_ns, limits::REFRESH_AGE)
+                || older(rendered_ns, limits::HTTP_BODY_TIME)
             {
                 connection.close(Closed::Stalled, stats);
             }
@@ -462,8 +466,14 @@ impl Connection {
         if matches!(self.state, State::Sending(_)) { Interest::Write } else { Interest::Read }
     }
 
-    fn is_sending_scrape(&self, index: &Rc<Scrape>) -> bool {
-        matches!(&self.state, State::Sending(Sending { scrape: Some(scrape), .. }) if !Rc::ptr_eq(scrape, index))
+    /// When the scrape that is being sent was rendered; `None` when something else is going on.
+    fn sending_scrape_of_ns(&self, index: &Rc<Scrape>) -> Option<MonotonicNs> {
+        match &self.state {
+            State::Sending(Sending { scrape: Some(scrape), .. }) if !Rc::ptr_eq(scrape, index) => {
+                Some(scrape.rendered_ns)
+            }
+            _ => None,
+        }
     }
 
     fn close(&mut self, why: Closed, stats: &mut Stats) {

@@ -64,6 +64,12 @@ pub const HTTP_ACCEPTS_PER_TURN: usize = 32;
 /// Rendered scrapes alive at once, each perhaps megabytes: one being sent, one for a second server.
 pub const HTTP_BODIES: usize = 2;
 
+/// A body this old makes way for a new one, however steadily its clients read it.
+pub const HTTP_BODY_TIME: Duration = Duration::from_secs(10);
+
+/// Connections waiting to be accepted; beyond it a client's SYN is lost, which costs it a second.
+pub const HTTP_BACKLOG: i32 = 4096;
+
 /// How long the listener rests after accept failed for want of descriptors or memory.
 pub const HTTP_ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
 

@@ -8,6 +8,7 @@ pub mod perf;
 pub mod poll;
 pub mod process;
 pub mod signal;
+pub mod socket;
 pub mod zlib;
 
 use std::io;
