@@ -3,6 +3,8 @@
 
 use std::io::Write;
 
+use crate::sys::text::append;
+
 /// Decimal digits that any `f64` represents faithfully (DBL_DIG): a decimal of at most this many digits that converts to a
 /// value is the shortest one that does.
 const FAITHFUL: u64 = 1_000_000_000_000_000;
@@ -28,12 +30,13 @@ pub fn write(out: &mut Vec<u8>, value: f64) {
     // Nearly every value is a count, or a count of micro- or nanoseconds: those need no general algorithm.
     if magnitude < FAITHFUL as f64 {
         for (scale, exponent) in [(1.0, 0), (1e6, -6), (1e9, -9)] {
-            let scaled = (magnitude * scale).round();
-            if scaled >= FAITHFUL as f64 {
+            // To the next whole number; that it is the right one is checked below.
+            let scaled = (magnitude * scale + 0.5) as u64;
+            if scaled >= FAITHFUL {
                 break;
             }
-            if scaled / scale == magnitude {
-                return layout(out, scaled as u64, exponent);
+            if scaled as f64 / scale == magnitude {
+                return layout(out, scaled, exponent);
             }
         }
     }
@@ -65,20 +68,30 @@ fn general(out: &mut Vec<u8>, magnitude: f64) {
     layout(out, digits, if negative { -exponent } else { exponent } - fraction);
 }
 
+/// `number` without its last digit, and that digit. Compiled for size, a division by ten would be the processor's own, which
+/// takes five times as long as this multiplication by the reciprocal (exact for every `u64`).
+fn split_digit(number: u64) -> (u64, u8) {
+    let rest = ((u128::from(number) * 0xcccc_cccc_cccc_cccd) >> 67) as u64;
+    (rest, (number - rest * 10) as u8)
+}
+
 /// Writes `digits` x 10^`exponent`.
 fn layout(out: &mut Vec<u8>, mut digits: u64, mut exponent: i32) {
-    while digits.is_multiple_of(10) && digits != 0 {
-        digits /= 10;
-        exponent += 1;
-    }
     let mut text = [0u8; 20];
     let mut start = text.len();
+    let mut end = start;
     while digits != 0 {
+        let (rest, digit) = split_digit(digits);
+        digits = rest;
         start -= 1;
-        text[start] = b'0' + (digits % 10) as u8;
-        digits /= 10;
+        text[start] = b'0' + digit;
+        // Zeros at the end go into the exponent.
+        if digit == 0 && start + 1 == end {
+            end = start;
+            exponent += 1;
+        }
     }
-    let digits = &text[start..];
+    let digits = &text[start..end];
     let count = digits.len() as i32;
     // The power of ten of the first digit.
     let leading = count - 1 + exponent;
@@ -86,25 +99,25 @@ fn layout(out: &mut Vec<u8>, mut digits: u64, mut exponent: i32) {
         out.push(digits[0]);
         if count > 1 {
             out.push(b'.');
-            out.extend_from_slice(&digits[1..]);
+            append(out, &digits[1..]);
         }
         out.extend_from_slice(if leading < 0 { b"e-" } else { b"e+" });
         let power = leading.unsigned_abs();
-        if power < 10 {
-            out.push(b'0');
+        if power >= 100 {
+            out.push(b'0' + (power / 100) as u8);
         }
-        let _ = write!(out, "{power}");
+        out.extend_from_slice(&[b'0' + (power / 10 % 10) as u8, b'0' + (power % 10) as u8]);
     } else if leading < 0 {
-        out.extend_from_slice(&b"0.000"[..(1 - leading) as usize]);
-        out.extend_from_slice(digits);
+        append(out, &b"0.000"[..(1 - leading) as usize]);
+        append(out, digits);
     } else if exponent >= 0 {
-        out.extend_from_slice(digits);
-        out.extend_from_slice(&b"00000000000000000000"[..exponent as usize]);
+        append(out, digits);
+        append(out, &b"00000000000000000000"[..exponent as usize]);
     } else {
         let (whole, part) = digits.split_at((leading + 1) as usize);
-        out.extend_from_slice(whole);
+        append(out, whole);
         out.push(b'.');
-        out.extend_from_slice(part);
+        append(out, part);
     }
 }
 

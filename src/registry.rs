@@ -9,6 +9,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use crate::limits;
 use crate::metric::{Desc, Duplicate, Kind, Scope};
 use crate::number;
+use crate::sys::prefetch;
+use crate::sys::text::append;
 
 /// Label pairs rendered once and put in front of many series: `machine_id="…",system_uuid="…"`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -177,6 +179,8 @@ fn family_of<'a>(
 #[derive(Debug)]
 struct Family {
     desc: &'static Desc,
+    /// What stands before the value of each label: `",name="`, of which the first label needs no `",`.
+    joints: Box<[Box<[u8]>]>,
     text: Vec<u8>,
     series: u32,
     dropped: u64,
@@ -189,8 +193,10 @@ struct Family {
 
 impl Family {
     fn new(desc: &'static Desc) -> Family {
+        let joint = |name: &&str| format!("\",{name}=\"").into_bytes().into_boxed_slice();
         Family {
             desc,
+            joints: desc.labels.iter().map(joint).collect(),
             text: Vec::new(),
             series: 0,
             dropped: 0,
@@ -216,30 +222,42 @@ impl Family {
         if self.text.is_empty() {
             self.head();
         }
+        let mut hash =
+            [suffix.as_bytes(), constant].into_iter().fold(seed, |state, part| hash(part, state, seed));
+        for label in labels.iter().copied().chain(le) {
+            hash = self::hash(label.as_bytes(), hash, seed);
+        }
+        // The line is written while its place in the table is on its way from memory.
+        self.seen.expect(hash);
         let start = self.text.len();
         let text = &mut self.text;
-        text.extend_from_slice(self.desc.name.as_bytes());
-        text.extend_from_slice(suffix.as_bytes());
-        let mut opener = b'{';
-        if !constant.is_empty() {
-            text.push(opener);
-            text.extend_from_slice(constant);
-            opener = b',';
+        append(text, self.desc.name.as_bytes());
+        append(text, suffix.as_bytes());
+        let own = !labels.is_empty() || le.is_some();
+        if own || !constant.is_empty() {
+            text.push(b'{');
+            append(text, constant);
+            if own && !constant.is_empty() {
+                text.push(b',');
+            }
+            for (at, (joint, value)) in self.joints.iter().zip(labels).enumerate() {
+                append(text, if at == 0 { &joint[2..] } else { joint });
+                escape_label(text, value);
+            }
+            if !labels.is_empty() {
+                text.push(b'"');
+            }
+            if let Some(le) = le {
+                append(text, if labels.is_empty() { b"le=\"" } else { b",le=\"" });
+                append(text, le.as_bytes());
+                text.push(b'"');
+            }
+            text.push(b'}');
         }
-        for (name, value) in
-            self.desc.labels.iter().copied().zip(labels.iter().copied()).chain(le.map(|le| ("le", le)))
-        {
-            text.push(opener);
-            text.extend_from_slice(name.as_bytes());
-            text.extend_from_slice(b"=\"");
-            escape_label(text, value);
-            text.push(b'"');
-            opener = b',';
-        }
-        text.extend_from_slice(if opener == b',' { b"} " } else { b" " });
+        text.push(b' ');
         // A text beyond 4 GiB would break the offsets; no scrape comes near, and none may.
         let full = self.series >= limit || text.len() > u32::MAX as usize;
-        match self.seen.insert(text, start, seed, full) {
+        match self.seen.insert(text, start, hash, full) {
             Place::New => {
                 number::write(text, value);
                 text.push(b'\n');
@@ -324,18 +342,26 @@ struct Seen {
     /// Hash in the upper half, offset of the line plus one in the lower; 0 is free.
     slots: Vec<u64>,
     used: usize,
+    /// Slots that were needed last time, when they were many.
+    expected: usize,
 }
 
 impl Seen {
-    /// Looks for the series that starts at `start` and is the end of `text` so far; notes it if it is new and not `full`.
-    fn insert(&mut self, text: &[u8], start: usize, seed: u64, full: bool) -> Place {
+    /// Makes room for one more series, whose hash is `hash`, and has its place in the table fetched.
+    fn expect(&mut self, hash: u64) {
         if self.used * 4 >= self.slots.len() * 3 {
-            self.grow(text, seed);
+            self.grow(self.expected.max(16));
         }
-        let key = &text[start..];
-        let hash = hash(key, seed);
         let mask = self.slots.len() - 1;
-        let mut at = hash as usize & mask;
+        prefetch(&self.slots[(hash >> 32) as usize & mask]);
+    }
+
+    /// Looks for the expected series, which starts at `start` and is the end of `text` so far; notes it if it is new and not
+    /// `full`.
+    fn insert(&mut self, text: &[u8], start: usize, hash: u64, full: bool) -> Place {
+        let key = &text[start..];
+        let mask = self.slots.len() - 1;
+        let mut at = (hash >> 32) as usize & mask;
         loop {
             let slot = self.slots[at];
             if slot == 0 {
@@ -354,14 +380,12 @@ impl Seen {
         }
     }
 
-    fn grow(&mut self, text: &[u8], seed: u64) {
-        let size = (self.slots.len() * 2).max(16);
+    /// Doubles the table, or gives it `least` slots. The hashes in the slots say where they go: the text is not looked at.
+    fn grow(&mut self, least: usize) {
+        let size = (self.slots.len() * 2).max(least);
         let old = std::mem::replace(&mut self.slots, vec![0; size]);
         for slot in old.into_iter().filter(|&slot| slot != 0) {
-            let line = &text[(slot as u32 - 1) as usize..];
-            let end = memchr::memchr(b'\n', line).unwrap_or(line.len());
-            let key = memchr::memrchr(b' ', &line[..end]).map_or(line, |blank| &line[..=blank]);
-            let mut at = hash(key, seed) as usize & (size - 1);
+            let mut at = (slot >> 32) as usize & (size - 1);
             while self.slots[at] != 0 {
                 at = (at + 1) & (size - 1);
             }
@@ -369,10 +393,11 @@ impl Seen {
         }
     }
 
-    /// Forgets all series; keeps the table unless it is large.
+    /// Forgets all series. A large table is freed; `expected` has its size for the next scrape.
     fn clear(&mut self) {
         self.used = 0;
         if self.slots.len() > 1024 {
+            self.expected = self.slots.len();
             self.slots = Vec::new();
         } else {
             self.slots.fill(0);
@@ -380,22 +405,55 @@ impl Seen {
     }
 }
 
-/// Eight bytes a step, a multiplication each. Seeded, because label values come from outside: a container's name must not be
-/// able to choose its slot.
-fn hash(key: &[u8], seed: u64) -> u64 {
+/// Mixes `part` into `state`, sixteen bytes and a multiplication a step. Seeded, because label values come from outside: a
+/// container's name must not be able to choose its slot.
+#[inline]
+fn hash(part: &[u8], mut state: u64, seed: u64) -> u64 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mix = |state: u64, word: u64| {
-        let product = u128::from(state ^ word) * u128::from(FACTOR);
+    // The length keeps ("ab", "c") apart from ("a", "bc").
+    let other = (seed ^ part.len() as u64).wrapping_mul(FACTOR);
+    let step = |state: u64, low: u64, high: u64| {
+        let product = u128::from(low ^ state) * u128::from(high ^ other);
         (product >> 64) as u64 ^ product as u64
     };
-    let (words, rest) = key.as_chunks::<8>();
-    let mut state = seed ^ key.len() as u64;
-    for word in words {
-        state = mix(state, u64::from_le_bytes(*word));
+    let halves = |bytes: &[u8; 16]| {
+        let both = u128::from_le_bytes(*bytes);
+        (both as u64, (both >> 64) as u64)
+    };
+    // The last two words may overlap, with each other or with the step before them.
+    let (low, high) = if let Some(last) = part.last_chunk::<16>() {
+        for bytes in part[..part.len() - 1].as_chunks::<16>().0 {
+            let (low, high) = halves(bytes);
+            state = step(state, low, high);
+        }
+        halves(last)
+    } else if let (Some(first), Some(last)) = (part.first_chunk(), part.last_chunk()) {
+        (u64::from_le_bytes(*first), u64::from_le_bytes(*last))
+    } else if let (Some(first), Some(last)) = (part.first_chunk(), part.last_chunk()) {
+        (u32::from_le_bytes(*first).into(), u32::from_le_bytes(*last).into())
+    } else {
+        (part.iter().fold(0, |word, &byte| word << 8 | u64::from(byte)), 0)
+    };
+    step(state, low, high)
+}
+
+/// True when a label value has a backslash, a quote or a line feed: eight bytes at once, as most values are too short for
+/// memchr's set-up to pay.
+#[inline]
+fn needs_escape(bytes: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let has = |word: u64, byte: u8| {
+        let zero = word ^ (ONES * u64::from(byte));
+        zero.wrapping_sub(ONES) & !zero & (ONES << 7)
+    };
+    let any = |bytes: &[u8; 8]| {
+        let word = u64::from_le_bytes(*bytes);
+        has(word, b'\\') | has(word, b'"') | has(word, b'\n')
+    };
+    match bytes.last_chunk::<8>() {
+        Some(last) => bytes.as_chunks::<8>().0.iter().fold(any(last), |all, bytes| all | any(bytes)) != 0,
+        None => bytes.iter().any(|byte| matches!(byte, b'\\' | b'"' | b'\n')),
     }
-    let mut last = [0u8; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    mix(mix(state, u64::from_le_bytes(last)), FACTOR)
 }
 
 /// Appends a label value: backslash, quote and line feed escaped, too long ones cut at a character.
@@ -403,9 +461,8 @@ fn hash(key: &[u8], seed: u64) -> u64 {
 fn escape_label(out: &mut Vec<u8>, value: &str) {
     let value = if value.len() <= limits::LABEL_BYTES { value } else { cut(value, limits::LABEL_BYTES) };
     let bytes = value.as_bytes();
-    // Nearly no value has anything to escape, and most are too short for memchr's set-up to pay.
-    if !bytes.iter().fold(false, |found, &byte| found | matches!(byte, b'\\' | b'"' | b'\n')) {
-        return out.extend_from_slice(bytes);
+    if !needs_escape(bytes) {
+        return append(out, bytes);
     }
     for &byte in bytes {
         match byte {
@@ -534,6 +591,20 @@ mod tests {
         assert_eq!(registry.counts()[0].series, 20_000);
         let text = String::from_utf8(registry.finish().pieces.concat()).unwrap();
         assert!(text.lines().skip(2).all(|line| line.ends_with(" 1")), "every series added its two values");
+    }
+
+    #[test]
+    fn every_place_of_a_value_is_escaped() {
+        for length in 0..40 {
+            for (byte, escaped) in [("\\", "\\\\"), ("\"", "\\\""), ("\n", "\\n"), ("\u{8a}", "\u{8a}")] {
+                for at in 0..length {
+                    let (before, after) = ("x".repeat(at), "y".repeat(length - at - 1));
+                    let mut out = Vec::new();
+                    escape_label(&mut out, &format!("{before}{byte}{after}"));
+                    assert_eq!(String::from_utf8(out).unwrap(), format!("{before}{escaped}{after}"));
+                }
+            }
+        }
     }
 
     #[test]
