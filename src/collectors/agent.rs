@@ -1,5 +1,7 @@
 //! nodeprobe about itself: what it costs, which collectors work, how many series there are.
 
+use std::path::Path;
+
 use super::{COLLECTORS, Collector, Opened, Spec, When};
 use crate::args::Enable;
 use crate::error::{Context, Result};
@@ -124,15 +126,23 @@ fn open(_world: &mut World) -> Result<Opened> {
     Ok(Opened::Ready(Box::new(Itself { status_file, status: SelfStatus::default(), open_fds: None })))
 }
 
+/// The entries of the directory `fd`. Since Linux 6.2 they are its size; before that the size is 0, and listing thousands of
+/// them costs milliseconds but has to be.
+fn open_fds(fd: &Path) -> Option<u64> {
+    match std::fs::metadata(fd).ok()?.len() {
+        // The directory's own descriptor is among them.
+        0 => Some(std::fs::read_dir(fd).ok()?.count().saturating_sub(1) as u64),
+        count => Some(count),
+    }
+}
+
 impl Collector for Itself {
     fn refresh(&mut self, world: &mut World) -> Result<()> {
         let mut buffer = Vec::new();
         self.status = self_status::parse(
             self.status_file.read(&mut world.kept_files, &mut buffer).context("/proc/self/status")?,
         );
-        // The directory's own descriptor is among them.
-        self.open_fds =
-            std::fs::read_dir(Host::own("fd")).ok().map(|all| all.count().saturating_sub(1) as u64);
+        self.open_fds = open_fds(&Host::own("fd"));
         Ok(())
     }
 
