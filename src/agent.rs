@@ -26,6 +26,8 @@ pub struct Agent {
     slots: Vec<Slot>,
     registry: Registry,
     poll: PollSet,
+    /// When somebody scraped last.
+    scraped_ns: Option<MonotonicNs>,
     /// When the budget of kept files is tried in full again.
     restore_files_ns: MonotonicNs,
 }
@@ -70,7 +72,7 @@ impl Agent {
             }
             slots.push(Slot { spec, collector, polled: 0..0 });
         }
-        Ok(Agent { world, slots, registry, poll: PollSet::default(), restore_files_ns: 0 })
+        Ok(Agent { world, slots, registry, poll: PollSet::default(), scraped_ns: None, restore_files_ns: 0 })
     }
 
     /// How the collectors fare, in table order.
@@ -102,6 +104,7 @@ impl Agent {
             http.turn(&self.poll, self.world.now_ns, &mut self.world.http);
             if http.is_asked() {
                 self.refresh_for_scrape();
+                self.scraped_ns = Some(self.world.now_ns);
                 let mut stats = std::mem::take(&mut self.world.http);
                 // The counts of before this scrape are what it says; those of answering it come with the next.
                 self.world.http = stats.clone();
@@ -184,6 +187,10 @@ impl Agent {
     fn due_ns(&self, slot: &Slot, status: &Status) -> Option<MonotonicNs> {
         let collector = slot.collector.as_ref()?;
         let interval_ns = self.world.config.interval.as_nanos() as u64;
+        // A scraper with the same interval does the work: the timer must not do it again just before each scrape.
+        let is_scraped =
+            self.scraped_ns.is_some_and(|at| self.world.now_ns.saturating_sub(at) < 2 * interval_ns);
+        let interval_ns = if is_scraped { interval_ns + interval_ns / 2 } else { interval_ns };
         let regular = (slot.spec.refresh == When::Interval)
             .then(|| status.refreshed_ns.map_or(0, |at| at + interval_ns));
         regular.into_iter().chain(collector.deadline_ns()).min()

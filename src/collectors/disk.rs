@@ -215,9 +215,12 @@ impl Disk {
             for io in self.devices.iter().take(limits::DEVICES_PER_CONTAINER) {
                 let number = device_number(io.major, io.minor);
                 unknown |= !self.disk_names.contains_key(&number);
-                let values =
-                    [io.reads, io.writes, io.read_bytes, io.written_bytes].map(|value| value.unwrap_or(0));
-                self.io.observe(id, identity, number, values);
+                // Half of it, when one of v1's two files could not be read, would look like counters that fell.
+                if let (Some(reads), Some(writes), Some(read_bytes), Some(written_bytes)) =
+                    (io.reads, io.writes, io.read_bytes, io.written_bytes)
+                {
+                    self.io.observe(id, identity, number, [reads, writes, read_bytes, written_bytes]);
+                }
             }
         }
         if unknown {

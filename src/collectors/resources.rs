@@ -105,6 +105,8 @@ struct Files {
     looked: u32,
     look_ns: MonotonicNs,
     cpu_limit_cores: Option<f64>,
+    /// The throttled time read last. A read that fails must not look like a counter that fell.
+    throttled_ns: u64,
     memory_limit_bytes: Option<u64>,
     memory_rss_bytes: Option<u64>,
     memory_cache_bytes: Option<u64>,
@@ -186,13 +188,18 @@ impl Files {
         match &mut self.cpu {
             CpuFiles::V2 { stat, .. } => {
                 let stat = cpu_stat::parse(stat.read(kept, buffer).ok()?);
-                Some([stat.usage_us?.saturating_mul(1000), stat.throttled_ns.unwrap_or(0)])
+                self.throttled_ns = stat.throttled_ns.unwrap_or(self.throttled_ns);
+                Some([stat.usage_us?.saturating_mul(1000), self.throttled_ns])
             }
             CpuFiles::V1 { usage, stat, .. } => {
                 let usage_ns = number::parse(usage.read(kept, buffer).ok()?)?;
-                let throttled_ns =
-                    stat.read(kept, buffer).ok().and_then(|text| cpu_stat::parse(text).throttled_ns);
-                Some([usage_ns, throttled_ns.unwrap_or(0)])
+                // Only a limit makes it grow, so without one it is not read again.
+                if self.cpu_limit_cores.is_some() || self.looked <= 1 {
+                    let text = stat.read(kept, buffer).ok();
+                    let throttled_ns = text.and_then(|text| cpu_stat::parse(text).throttled_ns);
+                    self.throttled_ns = throttled_ns.unwrap_or(self.throttled_ns);
+                }
+                Some([usage_ns, self.throttled_ns])
             }
             CpuFiles::None => None,
         }
