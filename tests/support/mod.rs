@@ -42,6 +42,8 @@ pub struct Agent {
     child: Child,
     address: SocketAddr,
     stderr: Arc<Mutex<Vec<String>>>,
+    /// Reads its stderr until that ends.
+    reader: Option<thread::JoinHandle<()>>,
 }
 
 impl Agent {
@@ -66,12 +68,12 @@ impl Agent {
         let stderr = Arc::new(Mutex::new(Vec::new()));
         let pipe = child.stderr.take().expect("stderr is a pipe");
         let lines = Arc::clone(&stderr);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
                 lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
         });
-        let mut agent = Agent { child, address: ([127, 0, 0, 1], 0).into(), stderr };
+        let mut agent = Agent { child, address: ([127, 0, 0, 1], 0).into(), stderr, reader: Some(reader) };
         let began = Instant::now();
         loop {
             let said = agent.stderr();
@@ -210,7 +212,10 @@ impl Agent {
         let began = Instant::now();
         let status =
             until("the agent ends after SIGTERM", ANSWER, || self.child.try_wait().expect("a child of ours"));
-        (status, began.elapsed(), self.stderr())
+        let took = began.elapsed();
+        // Its last words may still be in the pipe.
+        let _ = self.reader.take().map(thread::JoinHandle::join);
+        (status, took, self.stderr())
     }
 }
 
