@@ -4,7 +4,12 @@
  * A socket's state changes from CLOSE to SYN_SENT in the task that connects, so that is where the owner is read; the later
  * changes happen in softirq and find the owner in the socket's own storage, which dies with the socket. Counters are
  * cumulative, are created with zero before they are added to, and are removed only by user space, only when nothing can
- * touch them any more: no count is lost when two CPUs create one key at once. */
+ * touch them any more: no count is lost when two CPUs create one key at once.
+ *
+ * The kernel does not run a program on a CPU that is in the middle of it: when an interrupt takes a task out of the program
+ * and brings a packet that changes another socket's state, that change is missed (`recursion_misses` of the program). So the
+ * program is there twice, and what it does for a change it does once: the socket's storage says what was seen. A change that
+ * finds one of the two in use is handled by the other, and there are only two levels, tasks and softirqs. */
 #include "kernel.h"
 #include "cgroup_ids.h"
 
@@ -88,12 +93,18 @@ enum slot {
 	SLOT_STRAY,
 };
 
+enum phase {
+	PHASE_OVER,
+	PHASE_PENDING,
+	PHASE_ESTABLISHED,
+};
+
 /* What a socket remembers between its state changes. */
 struct connection {
 	struct cgroup_ids ids;
 	struct destination destination;
 	__u32 slot;
-	__u32 established;
+	__u32 phase;
 };
 
 struct {
@@ -214,19 +225,31 @@ static __always_inline struct counts *find_counts(const struct connection *conne
 	}
 }
 
-static __always_inline void on_connect(struct sock *sk)
+static __always_inline void count_lost(void)
 {
-	struct connection connection = {}, *kept;
+	__u32 zero = 0;
+	__u64 *missed = bpf_map_lookup_elem(&lost, &zero);
+
+	if (missed)
+		__sync_fetch_and_add(missed, 1);
+}
+
+static __always_inline void on_connect(struct sock *sk, int is_last)
+{
+	struct connection connection = {}, *kept = bpf_sk_storage_get(&connections, sk, NULL, 0);
 	struct counts *counts = NULL;
 	struct owner *owner;
 	__u32 zero = 0;
-	__u64 *missed;
 
+	/* The first of the two has done it. */
+	if (kept && kept->phase != PHASE_OVER)
+		return;
 	read_destination(sk, &connection.destination);
 	if (is_ignored(sk, &connection.destination))
 		return;
 	if (!current_cgroup_ids(&connection.ids))
 		return;
+	connection.phase = PHASE_PENDING;
 	owner = find_owner(&connection.ids);
 	if (owner) {
 		connection.destination.owner = owner->id;
@@ -241,9 +264,8 @@ static __always_inline void on_connect(struct sock *sk)
 	}
 	kept = bpf_sk_storage_get(&connections, sk, &connection, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!kept) {
-		missed = bpf_map_lookup_elem(&lost, &zero);
-		if (missed)
-			__sync_fetch_and_add(missed, 1);
+		if (is_last)
+			count_lost();
 		return;
 	}
 	/* A socket that failed before may connect again. */
@@ -252,8 +274,7 @@ static __always_inline void on_connect(struct sock *sk)
 		__sync_fetch_and_add(&counts->attempts, 1);
 }
 
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(on_state, struct sock *sk, int old_state, int new_state)
+static __always_inline int handle(struct sock *sk, int old_state, int new_state, int is_last)
 {
 	struct connection *connection;
 	struct counts *counts;
@@ -262,29 +283,43 @@ int BPF_PROG(on_state, struct sock *sk, int old_state, int new_state)
 	if (!is_tcp(sk))
 		return 0;
 	if (old_state == TCP_CLOSE && new_state == TCP_SYN_SENT) {
-		on_connect(sk);
+		on_connect(sk, is_last);
 		return 0;
 	}
 	connection = bpf_sk_storage_get(&connections, sk, NULL, 0);
 	if (!connection)
 		return 0;
-	if (!connection->established && new_state == TCP_ESTABLISHED) {
-		connection->established = 1;
+	if (connection->phase == PHASE_PENDING && new_state == TCP_ESTABLISHED) {
+		connection->phase = PHASE_ESTABLISHED;
 		counts = find_counts(connection);
 		if (counts)
 			__sync_fetch_and_add(&counts->successes, 1);
-	} else if (!connection->established && new_state == TCP_CLOSE) {
+	} else if (connection->phase == PHASE_PENDING && new_state == TCP_CLOSE) {
+		connection->phase = PHASE_OVER;
 		counts = find_counts(connection);
 		if (counts)
 			__sync_fetch_and_add(&counts->failures, 1);
 		bpf_sk_storage_delete(&connections, sk);
-	} else if (connection->established && new_state != TCP_ESTABLISHED) {
+	} else if (connection->phase == PHASE_ESTABLISHED && new_state != TCP_ESTABLISHED) {
+		connection->phase = PHASE_OVER;
 		counts = find_counts(connection);
 		if (counts)
 			__sync_fetch_and_add(&counts->closes, 1);
 		bpf_sk_storage_delete(&connections, sk);
 	}
 	return 0;
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(on_state, struct sock *sk, int old_state, int new_state)
+{
+	return handle(sk, old_state, new_state, 0);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(on_state_again, struct sock *sk, int old_state, int new_state)
+{
+	return handle(sk, old_state, new_state, 1);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
