@@ -21,6 +21,7 @@
 enum tcp_state {
 	TCP_ESTABLISHED = 1,
 	TCP_SYN_SENT = 2,
+	TCP_SYN_RECV = 3,
 	TCP_CLOSE = 7,
 };
 
@@ -289,12 +290,16 @@ static __always_inline int handle(struct sock *sk, int old_state, int new_state,
 	connection = bpf_sk_storage_get(&connections, sk, NULL, 0);
 	if (!connection)
 		return 0;
-	if (connection->phase == PHASE_PENDING && new_state == TCP_ESTABLISHED) {
+	/* A socket that comes from a later state was established, seen or not. */
+	if (connection->phase == PHASE_PENDING &&
+	    (new_state == TCP_ESTABLISHED ||
+	     (old_state != TCP_SYN_SENT && old_state != TCP_SYN_RECV))) {
 		connection->phase = PHASE_ESTABLISHED;
 		counts = find_counts(connection);
 		if (counts)
 			__sync_fetch_and_add(&counts->successes, 1);
-	} else if (connection->phase == PHASE_PENDING && new_state == TCP_CLOSE) {
+	}
+	if (connection->phase == PHASE_PENDING && new_state == TCP_CLOSE) {
 		connection->phase = PHASE_OVER;
 		counts = find_counts(connection);
 		if (counts)

@@ -9,7 +9,7 @@ pub enum Event {
     InstanceStarted(InstanceId),
     /// An instance goes by another identity from now on: its metadata was found.
     InstanceRenamed(InstanceId),
-    /// All cgroup directories of an instance are gone.
+    /// All cgroup directories of an instance are gone; or it turned out to be nothing that is exported.
     InstanceEnded(InstanceId),
     /// No instance of the identity has lived for the linger time: its counters end.
     IdentityEnded(IdentityId),

@@ -264,7 +264,7 @@ impl Http {
                     Some(scrape) => {
                         connection.send(request, 200, TEXT_FORMAT, Rc::clone(scrape), now_ns, stats)
                     }
-                    None => connection.refuse(request, 503, "too many scrapes at once\n", now_ns, stats),
+                    None => connection.short(request, 503, "too many scrapes at once\n", now_ns, stats),
                 }
             }
         }
@@ -318,14 +318,14 @@ impl Http {
                 if connection.ended {
                     connection.broken = true;
                 } else if connection.head.len() >= limits::HTTP_HEAD_BYTES {
-                    connection.refuse(Request::BROKEN, 431, "request head too large\n", now_ns, stats);
+                    connection.short(Request::BROKEN, 431, "request head too large\n", now_ns, stats);
                 }
                 continue;
             };
             let head: Vec<u8> = connection.head.drain(..end + 4).collect();
             match parse_head(&head, &self.telemetry_path) {
                 Ok((request, Target::Metrics)) => connection.state = State::Asked { request },
-                Ok((request, Target::Health)) => connection.refuse(request, 200, "ok\n", now_ns, stats),
+                Ok((request, Target::Health)) => connection.short(request, 200, "ok\n", now_ns, stats),
                 Ok((request, Target::Index)) => {
                     connection.send(
                         request,
@@ -337,9 +337,9 @@ impl Http {
                     );
                 }
                 Ok((request, Target::Nothing)) => {
-                    connection.refuse(request, 404, "not found\n", now_ns, stats)
+                    connection.short(request, 404, "not found\n", now_ns, stats)
                 }
-                Err((status, text)) => connection.refuse(Request::BROKEN, status, text, now_ns, stats),
+                Err((status, text)) => connection.short(Request::BROKEN, status, text, now_ns, stats),
             }
         }
         self.sweep();
@@ -518,7 +518,7 @@ impl Connection {
     }
 
     /// Sends a short text.
-    fn refuse(&mut self, request: Request, status: u16, text: &str, now_ns: MonotonicNs, stats: &mut Stats) {
+    fn short(&mut self, request: Request, status: u16, text: &str, now_ns: MonotonicNs, stats: &mut Stats) {
         let mut head = response_head(status, "text/plain; charset=utf-8", text.len(), false, request);
         if !request.head_only {
             head.extend_from_slice(text.as_bytes());

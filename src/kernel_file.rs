@@ -36,16 +36,21 @@ impl KernelFile {
     /// # Errors
     /// Those of open and read; ENODEV when the cgroup is gone; `FileTooLarge` beyond the bound.
     pub fn read<'a>(&mut self, kept: &mut KeptFiles, buffer: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
-        let opened = match &self.file {
-            Some(file) => return read_all(file, self.one_piece, buffer),
-            None => File::open(&self.path).inspect_err(|error| {
-                if error.raw_os_error() == Some(libc::EMFILE) {
-                    kept.exhausted();
-                }
-            })?,
-        };
+        if let Some(file) = &self.file {
+            match read_all(file, self.one_piece, buffer) {
+                Ok(length) => return Ok(&buffer[..length]),
+                // A file that was removed and made again, as when a controller is switched off and on, is another one.
+                Err(_) => self.close(kept),
+            }
+        }
+        let opened = File::open(&self.path).inspect_err(|error| {
+            if error.raw_os_error() == Some(libc::EMFILE) {
+                kept.exhausted();
+            }
+        })?;
         let file = if kept.take() { self.file.insert(opened) } else { &opened };
-        read_all(file, self.one_piece, buffer)
+        let length = read_all(file, self.one_piece, buffer)?;
+        Ok(&buffer[..length])
     }
 
     /// Closes the file and gives its descriptor back to the budget.
@@ -56,7 +61,8 @@ impl KernelFile {
     }
 }
 
-fn read_all<'a>(file: &File, one_piece: bool, buffer: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
+/// Reads into the start of `buffer`; gives how much.
+fn read_all(file: &File, one_piece: bool, buffer: &mut Vec<u8>) -> io::Result<usize> {
     let mut length = 0;
     loop {
         if buffer.len() < length + FIRST {
@@ -66,7 +72,7 @@ fn read_all<'a>(file: &File, one_piece: bool, buffer: &'a mut Vec<u8>) -> io::Re
         let read = file.read_at(&mut buffer[length..], length as u64)?;
         length += read;
         if read == 0 || (one_piece && read < room) {
-            return Ok(&buffer[..length]);
+            return Ok(length);
         }
         if length > limits::KERNEL_FILE_BYTES {
             return Err(io::ErrorKind::FileTooLarge.into());

@@ -76,6 +76,10 @@ pub const HTTP_ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
 /// Bytes of one /proc or cgroup file. The largest that is read whole, /proc/stat, reaches 1 MiB on thousands of interrupts.
 pub const KERNEL_FILE_BYTES: usize = 4 << 20;
 
+/// Files kept open for quick reading: enough for 1,000 containers. The kernel keeps a page for each that was read, so this is
+/// up to 40 MiB of kernel memory, charged to nodeprobe's cgroup.
+pub const KEPT_FILES: u64 = 8_192;
+
 /// Cgroups known at once, all hierarchies together; 64 bytes and the path each.
 pub const CGROUPS: usize = 65_536;
 

@@ -9,7 +9,7 @@ use crate::error::Reason;
 use crate::event::Event;
 use crate::host::{Host, read_bounded};
 use crate::http;
-use crate::limits::Reached;
+use crate::limits::{self, Reached};
 use crate::registry::ConstLabels;
 use crate::sys::clock::{self, MonotonicNs};
 
@@ -170,7 +170,7 @@ impl KeptFiles {
     const RESERVED: u64 = 128;
 
     fn new(open_files: u64) -> KeptFiles {
-        KeptFiles::of(open_files.saturating_sub(Self::RESERVED) / 2)
+        KeptFiles::of((open_files.saturating_sub(Self::RESERVED) / 2).min(limits::KEPT_FILES))
     }
 
     /// A budget of `limit` descriptors.

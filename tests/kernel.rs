@@ -125,7 +125,9 @@ impl Cgroup {
             all.push_str(&format!("echo $$ > {}/cgroup.procs || exit 9\n", directory.display()));
         }
         all.push_str(script);
+        // cargo points it at libraries of its own, which python3 may not like.
         Command::new("bash")
+            .env_remove("LD_LIBRARY_PATH")
             .args(["-c", &all])
             .stderr(Stdio::null())
             .stdout(Stdio::piped())
@@ -272,6 +274,114 @@ fn many_writers_on_one_key_lose_nothing() {
             "round {round}"
         );
     }
+}
+
+/// Four clients and two servers in a network namespace of their own; says `made` when every connect succeeded.
+const STEERED_LOAD: &str = r"
+import os, socket, struct
+address = ('10.99.0.1', PORT)
+server = socket.socket()
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+server.bind(address)
+server.listen(4096)
+for _ in range(2):
+    if os.fork() == 0:
+        while True:
+            server.accept()[0].close()
+clients = []
+for _ in range(4):
+    pid = os.fork()
+    if pid == 0:
+        for _ in range(CONNECTS):
+            client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+            client.connect(address)
+            client.close()
+        os._exit(0)
+    clients.append(pid)
+if all(os.waitpid(pid, 0)[1] == 0 for pid in clients):
+    print('made', flush=True)
+os.killpg(0, 9)
+";
+
+/// Packets that another processor hands over interrupt tasks in the middle of the program: the kernel does not run it twice at
+/// once on a processor, and what it would have counted must be counted all the same.
+#[test]
+fn packets_steered_between_processors_lose_nothing() {
+    const CONNECTS: usize = 4_000;
+    let _turn = turn();
+    let agent = Agent::start(&[]);
+    let cgroup = Cgroup::docker(None);
+    let processors = std::thread::available_parallelism().unwrap().get().min(32);
+    let mask = format!("{:x}", (1u64 << processors) - 1);
+    let python =
+        STEERED_LOAD.replace("PORT", &OPEN_PORT.to_string()).replace("CONNECTS", &CONNECTS.to_string());
+    let file = support::TempDir::new("steered");
+    fs::write(file.path().join("load.py"), python).unwrap();
+    let mut child = cgroup.bash(&format!(
+        "exec setsid unshare -nm sh -c 'mount -t sysfs sys /sys && ip link set lo up && ip addr add 10.99.0.1/32 dev lo && \
+         echo {mask} > /sys/class/net/lo/queues/rx-0/rps_cpus && exec python3 {}/load.py'",
+        file.path().display()
+    ));
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut said).unwrap();
+    child.wait().unwrap();
+    assert_eq!(said, "made\n", "the load failed");
+    let metrics = agent.scrape();
+    let container = cgroup.container_id();
+    assert_eq!(of_container(&metrics, FAILURES, &container), 0.0);
+    assert_eq!(of_container(&metrics, SUCCESSES, &container), 4.0 * CONNECTS as f64);
+    until("the last connection to be closed", Duration::from_secs(10), || {
+        (of_container(&agent.scrape(), ACTIVE, &container) == 0.0).then_some(())
+    });
+}
+
+/// On hybrid hosts runc leaves a container's tasks in v2 where the runtime's own service is.
+#[test]
+fn a_container_is_preferred_to_the_unit_of_its_runtime() {
+    let _turn = turn();
+    let names: Vec<String> = hierarchies().into_iter().map(|(name, _)| name).collect();
+    if names.len() == 1 {
+        // There is one hierarchy, so a task is in one cgroup: the case cannot arise.
+        return;
+    }
+    let _server = Server::start(OPEN_PORT, false);
+    let agent = Agent::start(&[]);
+    let unit = Cgroup::make("/system.slice/nodeprobe-test.service", Some(&["unified"]));
+    let mut container = Cgroup::docker(Some(&["memory", "cpu", "pids"]));
+    container.directories.extend(unit.directories.iter().cloned());
+    container.run(&connects("127.0.0.1", OPEN_PORT, 7));
+    let metrics = agent.scrape();
+    assert_eq!(of_container(&metrics, SUCCESSES, &container.container_id()), 7.0);
+    assert_eq!(of_container(&metrics, SUCCESSES, &unit.path), 0.0);
+}
+
+/// A controller that is switched off and on makes its files anew: descriptors of the old ones read an error for ever.
+#[test]
+fn files_that_are_made_anew_are_read_anew() {
+    let _turn = turn();
+    let cgroup = Cgroup::docker(None);
+    let unified = hierarchies().into_iter().find(|(name, _)| name == "unified").expect("cgroup v2").1;
+    let directory = unified.join(cgroup.path.trim_start_matches('/'));
+    let switch = directory.join("cgroup.pressure");
+    assert!(switch.exists(), "cgroup.pressure (Linux 6.1)");
+    let agent = Agent::start(&[]);
+    agent.scrape();
+    fs::write(&switch, "0").unwrap();
+    agent.scrape();
+    fs::write(&switch, "1").unwrap();
+    // More busy tasks than processors wait for one.
+    let loops = 2 * std::thread::available_parallelism().unwrap().get();
+    cgroup.run(&format!(
+        "for ((n = 0; n < {loops}; n++)); do for ((i = 0; i < 300000; i++)); do :; done & done; wait"
+    ));
+    let file = fs::read_to_string(directory.join("cpu.pressure")).unwrap();
+    let total: f64 = file.lines().next().unwrap().rsplit('=').next().unwrap().parse().unwrap();
+    let waited = agent.scrape().value(
+        "container_resources_cpu_pressure_waiting_seconds_total",
+        &[("container_id", &cgroup.container_id()), ("kind", "some")],
+    );
+    assert!(waited.is_some_and(|waited| waited > total / 2e6), "{waited:?}, the file says {total} us");
 }
 
 #[test]

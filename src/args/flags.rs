@@ -80,10 +80,15 @@ pub const FLAGS: &[Flag] = &[
         config.interval = duration(value, Duration::from_secs(1))?;
         Ok(())
     }),
-    set("linger", "TIME", "How long counters of a dead container stay (default 60s)", |config, value| {
-        config.linger = duration(value, Duration::ZERO)?;
-        Ok(())
-    }),
+    set(
+        "linger",
+        "TIME",
+        "How long counters of a dead container stay (default 60s); less than --interval loses its last counts",
+        |config, value| {
+            config.linger = duration(value, Duration::ZERO)?;
+            Ok(())
+        },
+    ),
     set(
         "log-level",
         "LEVEL",

@@ -47,8 +47,11 @@ static BPF: Desc = Desc::state(
     &[],
 );
 static FDS: Desc = Desc::state("nodeprobe_open_fds", "Open file descriptors.", &[]);
-static KEPT: Desc =
-    Desc::state("nodeprobe_kept_files", "Cgroup and /proc files kept open for quick reading.", &[]);
+static KEPT: Desc = Desc::state(
+    "nodeprobe_kept_files",
+    "Cgroup and /proc files kept open for quick reading; about 5 KiB of kernel memory each.",
+    &[],
+);
 static UPTIME: Desc =
     Desc::state("nodeprobe_uptime_seconds", "Time since the start of the process, in seconds.", &[]);
 static TURNS: Desc = Desc::histogram(

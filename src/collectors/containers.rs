@@ -95,6 +95,7 @@ impl Collector for Finder {
 
     fn refresh(&mut self, world: &mut World) -> Result<()> {
         self.read(world);
+        self.stale |= world.containers.take_missed();
         if std::mem::take(&mut self.stale) {
             self.walks += 1;
             if !self.watch.walk(&world.hierarchies, &mut world.containers, world.now_ns) {

@@ -10,7 +10,7 @@ use crate::cgroupfs::io_stat::DeviceIo;
 use crate::cgroupfs::{blkio, io_stat};
 use crate::containers::hierarchies::{Hierarchies, Place};
 use crate::containers::ledger::Ledger;
-use crate::containers::mounts::{self, Job, Mount};
+use crate::containers::mounts::{self, Job, Mount, Record};
 use crate::containers::{IdentityId, InstanceId};
 use crate::error::{Context, Reason, Result};
 use crate::event::Event;
@@ -21,7 +21,7 @@ use crate::metric::Desc;
 use crate::procfs::diskstats;
 use crate::registry::Registry;
 use crate::sys::clock::MonotonicNs;
-use crate::sys::process::Worker;
+use crate::sys::process::{Abandoned, Worker};
 use crate::warning;
 use crate::world::{KeptFiles, World};
 
@@ -86,6 +86,8 @@ struct Disk {
     started_ns: Option<MonotonicNs>,
     started_for_all_ns: Option<MonotonicNs>,
     abandoned: u64,
+    /// Containers that a child hung on, until the kernel lets go of the child.
+    hung: Vec<(InstanceId, Abandoned)>,
     buffer: Vec<u8>,
     devices: Vec<DeviceIo>,
 }
@@ -118,7 +120,8 @@ enum IoFiles {
 /// A child at work.
 struct Probe {
     worker: Worker,
-    jobs: HashMap<u32, InstanceId>,
+    /// Whom it looks at, in this order; a job's number is its place.
+    jobs: Vec<InstanceId>,
     data: Vec<u8>,
     deadline_ns: MonotonicNs,
 }
@@ -288,10 +291,12 @@ impl Disk {
         if self.probe.is_some() || since(self.started_ns) < PROBE_PAUSE_NS {
             return Ok(());
         }
+        self.hung.retain(|(_, child)| child.is_alive());
         let all = since(self.started_for_all_ns) >= limits::FILESYSTEMS_INTERVAL.as_nanos() as u64;
         let mut due: Vec<(u32, InstanceId)> = self
             .instances
             .iter()
+            .filter(|(id, _)| self.hung.iter().all(|(hung, _)| hung != *id))
             .filter(|(_, instance)| all || (!instance.probed && instance.failures < PROBES))
             .map(|(&id, instance)| (instance.failures, id))
             .collect();
@@ -301,17 +306,13 @@ impl Disk {
         // Those that a probe hung on or found empty come last, so that they keep nobody else waiting.
         due.sort_unstable();
         let mut jobs = Vec::new();
-        let mut owners = HashMap::new();
-        for (number, &(_, id)) in due.iter().enumerate() {
-            let Some(path) =
-                world.containers.instance(id).map(|instance| instance.path.trim_start_matches('/'))
-            else {
-                continue;
-            };
-            let number = number as u32;
+        let mut owners = Vec::new();
+        for (_, id) in due {
+            let Some(instance) = world.containers.instance(id) else { continue };
+            let path = instance.path.trim_start_matches('/');
             let cgroups = world.hierarchies.searched().map(|(_, mount)| mount.join(path)).collect();
-            jobs.push(Job { number, cgroups });
-            owners.insert(number, id);
+            jobs.push(Job { number: owners.len() as u32, cgroups });
+            owners.push(id);
         }
         let host = world.host.clone();
         let worker =
@@ -320,6 +321,8 @@ impl Disk {
         self.probe = Some(Probe { worker, jobs: owners, data: Vec::new(), deadline_ns });
         self.started_ns = Some(world.now_ns);
         if all {
+            // A device number may have gone to another disk since.
+            self.disk_names.clear();
             self.started_for_all_ns = self.started_ns;
         }
         Ok(())
@@ -328,27 +331,35 @@ impl Disk {
     /// Takes over what a child found, be it finished or abandoned.
     fn end_probe(&mut self, probe: Probe, world: &mut World) {
         let mut found: HashMap<u32, Vec<Mount>> = HashMap::new();
-        let mut done: Vec<u32> = Vec::new();
-        for (number, mount) in mounts::parse(&probe.data) {
-            match mount {
-                Some(mount) => found.entry(number).or_default().push(mount),
-                None => done.push(number),
+        let mut ended: HashMap<u32, bool> = HashMap::new();
+        for record in mounts::parse(&probe.data) {
+            match record {
+                Record::Mount(job, mount) => found.entry(job).or_default().push(mount),
+                Record::End { job, found } => {
+                    ended.insert(job, found);
+                }
             }
         }
-        for (number, id) in &probe.jobs {
-            let Some(instance) = self.instances.get_mut(id) else {
-                continue;
-            };
-            if done.contains(number) {
-                instance.probed = true;
-                instance.failures = 0;
-                instance.mounts = found.remove(number).unwrap_or_default();
-                if instance.mounts.len() > limits::MOUNTS_PER_CONTAINER {
-                    instance.mounts.truncate(limits::MOUNTS_PER_CONTAINER);
-                    world.reached.count(Limit::Mounts);
+        for (job, &id) in probe.jobs.iter().enumerate() {
+            let job = job as u32;
+            let Some(instance) = self.instances.get_mut(&id) else { continue };
+            match ended.get(&job) {
+                Some(true) => {
+                    instance.probed = true;
+                    instance.failures = 0;
+                    instance.mounts = found.remove(&job).unwrap_or_default();
+                    if instance.mounts.len() > limits::MOUNTS_PER_CONTAINER {
+                        instance.mounts.truncate(limits::MOUNTS_PER_CONTAINER);
+                        world.reached.count(Limit::Mounts);
+                    }
                 }
-            } else {
-                instance.failures = instance.failures.saturating_add(1);
+                Some(false) => instance.failures = instance.failures.saturating_add(1),
+                // This is the one it was at; those behind it had no turn.
+                None => {
+                    instance.failures = instance.failures.saturating_add(1);
+                    self.hung.push((id, probe.worker.abandon()));
+                    break;
+                }
             }
         }
         self.choose_places(world);

@@ -1,6 +1,6 @@
 //! TCP connections of containers, counted in the kernel by `bpf/tcp.bpf.c` and read on the timer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
@@ -176,6 +176,8 @@ struct Tcp {
     lost: u64,
     /// Attempts of containers counted into `~other`.
     overflow: u64,
+    /// Keys without an owner in the last read.
+    orphans: HashSet<Box<[u8]>>,
     destinations: u64,
 }
 
@@ -195,6 +197,7 @@ fn open(world: &mut World) -> Result<Opened> {
         stray: Counts::default(),
         lost: 0,
         overflow: 0,
+        orphans: HashSet::new(),
         destinations: 0,
     };
     Ok(Opened::Ready(Box::new(collector)))
@@ -221,12 +224,20 @@ fn load(world: &World) -> Result<Loaded> {
 }
 
 /// The container a task in these cgroups (`struct cgroup_ids`) belongs to: the first known one, most preferred place first.
+///
+/// A unit only if there is nothing else: on hybrid hosts runtimes leave the tasks of containers in v2 where the runtime's own
+/// service is.
 fn instance_of(containers: &Containers, key: &[u8]) -> Option<InstanceId> {
     let (ids, _) = key.as_chunks::<8>();
-    Place::ALL
-        .into_iter()
-        .zip(ids)
-        .find_map(|(place, id)| containers.of_cgroup(place, u64::from_ne_bytes(*id)))
+    let known = || {
+        let places = Place::ALL.into_iter().zip(ids);
+        places.filter_map(|(place, id)| containers.of_cgroup(place, u64::from_ne_bytes(*id)))
+    };
+    known().find(|&id| !is_unit(containers, id)).or_else(|| known().next())
+}
+
+fn is_unit(containers: &Containers, id: InstanceId) -> bool {
+    containers.instance(id).is_some_and(|instance| instance.runtime.is_unit())
 }
 
 /// `struct owner` of the program: its id, and what it did beyond its cap.
@@ -252,13 +263,17 @@ impl Tcp {
                 unchanged_ns: now_ns,
                 leaving: false,
             });
-            owner.instance = owner.instance.or_else(|| instance_of(containers, key));
+            // A unit may turn out to be a container's runtime, once the container is known.
+            if owner.instance.is_none_or(|id| is_unit(containers, id)) {
+                owner.instance = instance_of(containers, key).or(owner.instance);
+            }
             sums.insert(id, other);
             if other.attempts > 0 {
                 news.push((id, None, other));
             }
         })?;
-        let mut leaving_keys: Vec<Box<[u8]>> = Vec::new();
+        let mut leaving_keys: Vec<(u64, Box<[u8]>)> = Vec::new();
+        let mut orphans: HashSet<Box<[u8]>> = HashSet::new();
         let mut destinations = 0;
         self.destinations_map.for_each(|key, value| {
             destinations += 1;
@@ -268,16 +283,24 @@ impl Tcp {
             };
             sums.entry(id).or_default().add(counts);
             match self.owners.get(&id) {
-                Some(owner) if owner.leaving => leaving_keys.push(key.into()),
+                Some(owner) if owner.leaving => leaving_keys.push((id, key.into())),
                 Some(owner) if owner.instance.is_some() => news.push((id, Some(destination), counts)),
                 // Not a container, or not known yet: then all of it is news later.
-                _ => {}
+                Some(_) => {}
+                // Made after the owners were read; or left over, if it is still so next time.
+                None => {
+                    orphans.insert(key.into());
+                }
             }
         })?;
         self.destinations = destinations;
         for (id, target, counts) in news {
             self.attribute(containers, id, target, counts);
         }
+        for key in self.orphans.intersection(&orphans) {
+            self.destinations_map.delete(key)?;
+        }
+        self.orphans = orphans;
         self.release(&sums, &leaving_keys, containers, now_ns)
     }
 
@@ -287,13 +310,15 @@ impl Tcp {
             return;
         };
         let instance = owner.instance.and_then(|id| containers.instance(id));
-        let Some(identity) = instance.and_then(|instance| instance.identity) else {
+        let identity = instance.and_then(|instance| instance.identity);
+        // Where counters have ended already, what is counted now would stay for ever.
+        let Some(identity) = identity.filter(|&identity| containers.identity(identity).is_some()) else {
             return;
         };
         let mut row = owner.rows.get(&target).copied().unwrap_or_default();
-        if !self.totals.contains_key(&(identity, target)) {
+        if !row.folded && !self.totals.contains_key(&(identity, target)) {
             let mine = (identity, None)..=(identity, Some(Destination::LAST));
-            row.folded |= self.totals.range(mine).count() >= limits::TCP_DESTINATIONS_PER_IDENTITY;
+            row.folded = self.totals.range(mine).count() >= limits::TCP_DESTINATIONS_PER_IDENTITY;
         }
         let target_now = if row.folded { None } else { target };
         let total = self.totals.entry((identity, target_now)).or_insert_with(|| Total {
@@ -316,11 +341,17 @@ impl Tcp {
     fn release(
         &mut self,
         sums: &HashMap<u64, Counts>,
-        leaving_keys: &[Box<[u8]>],
+        leaving_keys: &[(u64, Box<[u8]>)],
         containers: &Containers,
         now_ns: MonotonicNs,
     ) -> Result<()> {
-        for key in leaving_keys {
+        for (id, owner) in &mut self.owners {
+            // It was not idle after all.
+            owner.leaving &= sums.get(id).copied().unwrap_or_default() == owner.sum;
+        }
+        for (_, key) in
+            leaving_keys.iter().filter(|(id, _)| self.owners.get(id).is_some_and(|owner| owner.leaving))
+        {
             self.destinations_map.delete(key)?;
         }
         let mut left = Vec::new();

@@ -32,6 +32,13 @@ pub enum Runtime {
     Talos,
 }
 
+impl Runtime {
+    /// True for units of systemd, which hold services rather than what a container runtime made.
+    pub fn is_unit(self) -> bool {
+        matches!(self, Runtime::Systemd | Runtime::UserUnit)
+    }
+}
+
 /// A cgroup's container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Class<'a> {

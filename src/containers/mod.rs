@@ -97,8 +97,9 @@ pub struct Containers {
     next: u32,
     linger_ns: u64,
     node_labels: ConstLabels,
-    /// Cgroups and containers not taken in because of a cap.
+    /// Cgroups and containers not taken in because of a cap, and whether a walk might find them again.
     refused: u64,
+    has_missed: bool,
 }
 
 impl Containers {
@@ -116,6 +117,7 @@ impl Containers {
             linger_ns: u64::try_from(linger.as_nanos()).unwrap_or(u64::MAX),
             node_labels,
             refused: 0,
+            has_missed: false,
         }
     }
 
@@ -152,6 +154,12 @@ impl Containers {
         self.refused
     }
 
+    /// True once, when something was refused and there is room again: time for a walk.
+    pub fn take_missed(&mut self) -> bool {
+        let room = self.cgroups.len() < limits::CGROUPS / 2 && self.instances.len() < limits::CONTAINERS / 2;
+        room && std::mem::take(&mut self.has_missed)
+    }
+
     /// Takes note of the cgroup `path` with directory id `id` in `place`. `root_id` finds the id of the container's own
     /// directory when `path` lies below it and the container is not known yet.
     pub fn appeared(
@@ -159,7 +167,7 @@ impl Containers {
         place: Place,
         id: u64,
         path: &str,
-        root_id: impl FnOnce(&str) -> Option<u64>,
+        root_id: impl Fn(&str) -> Option<u64>,
         now_ns: MonotonicNs,
     ) {
         let Some(class) = classify::classify(path) else {
@@ -171,19 +179,25 @@ impl Containers {
         let full = self.cgroups.len() >= limits::CGROUPS || self.instances.len() >= limits::CONTAINERS;
         if full {
             self.refused += 1;
+            self.has_missed = true;
             return;
         }
-        let own = if class.root.len() == path.len() { Some(id) } else { None };
+        let own = (class.root.len() == path.len()).then_some(id);
         let known = self.by_path.get(class.root).copied();
         let instance = match (known, own) {
             // The directory was removed and made again: the old instance ends although another of its directories may linger.
-            (Some(old), Some(id)) if self.is_replaced(old, place, id) => {
+            // News can be older than a walk, so the directory that is there now decides.
+            (Some(old), Some(id))
+                if self.is_replaced(old, place, id) && root_id(class.root).is_none_or(|now| now == id) =>
+            {
                 self.end(old, now_ns);
                 self.begin(class.root, class.runtime, class.id)
             }
             (Some(known), _) => known,
             (None, _) => self.begin(class.root, class.runtime, class.id),
         };
+        let is_stale = own.is_some() && self.is_replaced(instance, place, id);
+        let own = own.filter(|_| !is_stale);
         if let Some(root) = own.or_else(|| known.is_none().then(|| root_id(class.root)).flatten()) {
             self.cgroups.insert((place, root), instance);
             if let Some(instance) = self.instances.get_mut(&instance) {
@@ -334,13 +348,11 @@ impl Containers {
             instance.identity = new;
             let alive = instance.is_alive();
             self.count_instance(old, new, alive, now_ns);
-            if new.is_some() {
-                events.push_back(if old.is_none() {
-                    Event::InstanceStarted(id)
-                } else {
-                    Event::InstanceRenamed(id)
-                });
-            }
+            events.push_back(match (old, new) {
+                (_, None) => Event::InstanceEnded(id),
+                (None, Some(_)) => Event::InstanceStarted(id),
+                (Some(_), Some(_)) => Event::InstanceRenamed(id),
+            });
         }
     }
 

@@ -57,7 +57,24 @@ pub struct Mount {
 /// Fields of a record in the pipe, each ended by a NUL.
 const FIELDS: usize = 8;
 
-/// Looks at each job's container and writes a record per mount into `out`, behind each job an empty one. Runs in a child.
+/// In the place of a device: there was no process to look at.
+const NOBODY: &str = "nobody";
+
+/// What a child says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// A file system of the job's container.
+    Mount(u32, Mount),
+    /// That was all of the job.
+    End {
+        /// The job's number.
+        job: u32,
+        /// There was a process to look at.
+        found: bool,
+    },
+}
+
+/// Looks at each job's container and writes a record per mount into `out`, and one behind each job. Runs in a child.
 pub fn probe(host: &Host, jobs: &[Job], out: &mut impl Write) {
     let diskstats = read_bounded(&host.proc("diskstats"), limits::KERNEL_FILE_BYTES).unwrap_or_default();
     let disks = diskstats::parse(&diskstats);
@@ -65,6 +82,7 @@ pub fn probe(host: &Host, jobs: &[Job], out: &mut impl Write) {
     let mut known: HashMap<PathBuf, Vec<Mount>> = HashMap::new();
     for job in jobs {
         let Some(pid) = job.cgroups.iter().find_map(|directory| first_process(directory, &mut 0)) else {
+            let _ = write!(out, "{}\0\0{NOBODY}\0\0\0\0\0\0", job.number);
             continue;
         };
         let namespace = fs::read_link(host.proc(&format!("{pid}/ns/mnt"))).ok();
@@ -92,8 +110,8 @@ pub fn probe(host: &Host, jobs: &[Job], out: &mut impl Write) {
     }
 }
 
-/// Takes the whole records from the start of `data`: the job's number and a mount, or `None` at the end of the job.
-pub fn parse(data: &[u8]) -> Vec<(u32, Option<Mount>)> {
+/// Takes the whole records from the start of `data`.
+pub fn parse(data: &[u8]) -> Vec<Record> {
     let mut records = Vec::new();
     let mut fields = data.split_inclusive(|&byte| byte == 0).filter_map(|field| field.strip_suffix(&[0]));
     loop {
@@ -107,7 +125,7 @@ pub fn parse(data: &[u8]) -> Vec<(u32, Option<Mount>)> {
         let [number, mount_point, device, volume, of_host, size, used, reserved] = record;
         let Ok(number) = number.parse() else { continue };
         if mount_point.is_empty() {
-            records.push((number, None));
+            records.push(Record::End { job: number, found: device != NOBODY });
             continue;
         }
         let usage = match (size.parse(), used.parse(), reserved.parse()) {
@@ -123,7 +141,7 @@ pub fn parse(data: &[u8]) -> Vec<(u32, Option<Mount>)> {
             of_host: !of_host.is_empty(),
             usage,
         };
-        records.push((number, Some(mount)));
+        records.push(Record::Mount(number, mount));
     }
 }
 
@@ -214,9 +232,11 @@ mod tests {
             usage: Some(FilesystemUse { size_bytes: 1000, used_bytes: 400, reserved_bytes: 50 }),
         };
         let whole = format!("{record}7\0\0\0\0\0\0\0\0");
-        assert_eq!(parse(whole.as_bytes()), [(7, Some(mount.clone())), (7, None)]);
+        let end = |found| Record::End { job: 7, found };
+        assert_eq!(parse(whole.as_bytes()), [Record::Mount(7, mount.clone()), end(true)]);
+        assert_eq!(parse(format!("7\0\0{NOBODY}\0\0\0\0\0\0").as_bytes()), [end(false)]);
         for cut in record.len()..whole.len() {
-            assert_eq!(parse(&whole.as_bytes()[..cut]), [(7, Some(mount.clone()))]);
+            assert_eq!(parse(&whole.as_bytes()[..cut]), [Record::Mount(7, mount.clone())]);
         }
     }
 

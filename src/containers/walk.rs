@@ -12,18 +12,29 @@ pub fn id_of(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().map(|metadata| metadata.ino())
 }
 
+/// How a walk went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Walked {
+    /// All directories were looked into, but for those too deep; what was not visited is not there.
+    pub complete: bool,
+    /// Directories below [`limits::CGROUP_DEPTH`] were left out.
+    pub cut: bool,
+}
+
 /// Visits `start` (a path below `mount` with a leading slash, or `""` for all) and every directory below it, parents first,
 /// with id and path. Gives false when a cap, or want of descriptors, cut the walk short.
-pub fn walk(mount: &Path, start: &str, mut visit: impl FnMut(u64, &str)) -> bool {
+pub fn walk(mount: &Path, start: &str, mut visit: impl FnMut(u64, &str)) -> Walked {
+    let mut walked = Walked { complete: true, cut: false };
     let mut path = start.to_owned();
     if !start.is_empty() {
         let Some(id) = id_of(&mount.join(start.trim_start_matches('/'))) else {
-            return true;
+            return walked;
         };
         visit(id, start);
     }
     let mut visited = 0;
-    descend(mount, &mut path, 0, &mut visited, &mut visit)
+    descend(mount, &mut path, 0, &mut visited, &mut walked, &mut visit);
+    walked
 }
 
 fn descend(
@@ -31,15 +42,24 @@ fn descend(
     path: &mut String,
     depth: usize,
     visited: &mut usize,
+    walked: &mut Walked,
     visit: &mut impl FnMut(u64, &str),
-) -> bool {
+) {
     let entries = match fs::read_dir(mount.join(path.trim_start_matches('/'))) {
         Ok(entries) => entries,
         // A directory that vanished is no error; without descriptors to look, nothing is known about what is in there.
-        Err(error) => return Reason::of_errno(error.raw_os_error().unwrap_or(0)) != Reason::ResourceLimit,
+        Err(error) => {
+            let reason = Reason::of_errno(error.raw_os_error().unwrap_or(0));
+            walked.complete &= reason != Reason::ResourceLimit;
+            return;
+        }
     };
     let mut children: Vec<(String, u64)> = Vec::new();
-    for entry in entries.flatten() {
+    for entry in entries {
+        let Ok(entry) = entry else {
+            walked.complete = false;
+            break;
+        };
         if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             continue;
         }
@@ -49,26 +69,34 @@ fn descend(
         };
         *visited += 1;
         if *visited > limits::CGROUPS {
-            return false;
+            walked.complete = false;
+            return;
         }
         children.push((name, entry.ino()));
     }
+    // One deep subtree, which any user with a delegated cgroup can make, says nothing about the others.
+    if depth >= limits::CGROUP_DEPTH {
+        walked.cut |= !children.is_empty();
+        return;
+    }
     children.sort_unstable();
-    let mut complete = true;
     for (name, id) in children {
         let length = path.len();
         path.push('/');
         path.push_str(&name);
         visit(id, path);
-        complete &= depth + 1 < limits::CGROUP_DEPTH && descend(mount, path, depth + 1, visited, visit);
+        descend(mount, path, depth + 1, visited, walked, visit);
         path.truncate(length);
     }
-    complete
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn whole(walked: Walked) -> bool {
+        walked.complete && !walked.cut
+    }
 
     #[test]
     fn parents_come_first_and_files_do_not_count() {
@@ -77,13 +105,26 @@ mod tests {
         fs::create_dir_all(root.join("d")).unwrap();
         fs::write(root.join("a/cgroup.procs"), "").unwrap();
         let mut seen = Vec::new();
-        assert!(walk(&root, "", |id, path| seen
-            .push((path.to_owned(), id == id_of(&root.join(&path[1..])).unwrap()))));
+        let same = |id, path: &str| id == id_of(&root.join(&path[1..])).unwrap();
+        assert!(whole(walk(&root, "", |id, path| seen.push((path.to_owned(), same(id, path))))));
         assert_eq!(seen, ["/a", "/a/b", "/a/b/c", "/d"].map(|path| (path.to_owned(), true)));
         seen.clear();
-        assert!(walk(&root, "/a/b", |_, path| seen.push((path.to_owned(), true))));
+        assert!(whole(walk(&root, "/a/b", |_, path| seen.push((path.to_owned(), true)))));
         assert_eq!(seen, ["/a/b", "/a/b/c"].map(|path| (path.to_owned(), true)));
-        assert!(walk(&root, "/gone", |_, path| panic!("{path}")));
+        assert!(whole(walk(&root, "/gone", |_, path| panic!("{path}"))));
+        fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn a_deep_subtree_is_cut_and_hides_nothing_else() {
+        let root = std::env::temp_dir().join(format!("nodeprobe-deep-{}", std::process::id()));
+        fs::create_dir_all(root.join("d/".repeat(limits::CGROUP_DEPTH))).unwrap();
+        fs::create_dir_all(root.join("z")).unwrap();
+        let mut last = String::new();
+        assert!(whole(walk(&root, "", |_, path| last = path.to_owned())));
+        fs::create_dir_all(root.join("d/".repeat(limits::CGROUP_DEPTH + 3))).unwrap();
+        let walked = walk(&root, "", |_, path| last = path.to_owned());
+        assert_eq!((walked, last.as_str()), (Walked { complete: true, cut: true }, "/z"));
         fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -7,7 +7,9 @@ use super::Containers;
 use super::hierarchies::{Hierarchies, Place};
 use super::walk;
 use crate::error::{Context, Error, Reason, Result};
+use crate::host::{Host, read_bounded};
 use crate::limits;
+use crate::procfs::mountinfo;
 use crate::sys::bpf::{Links, Map, Object, Ring};
 use crate::sys::clock::MonotonicNs;
 use crate::sys::inotify::{Change, Inotify};
@@ -29,7 +31,11 @@ impl Watch {
         if !live {
             return (Watch::Walk, problems);
         }
-        match BpfWatch::open(hierarchies) {
+        let opened = match hidden_root(hierarchies) {
+            Some(error) => Err(error),
+            None => BpfWatch::open(hierarchies),
+        };
+        match opened {
             Ok(watch) => return (Watch::Bpf(Box::new(watch)), problems),
             Err(error) => problems.push(error),
         }
@@ -90,7 +96,7 @@ impl Watch {
 
     /// Walks all hierarchies and makes `containers` what is there.
     ///
-    /// Gives false when a limit cut the walk short; then nothing that it did not find counts as gone.
+    /// Gives false when a limit left something out.
     pub fn walk(
         &mut self,
         hierarchies: &Hierarchies,
@@ -103,7 +109,7 @@ impl Watch {
             if let Watch::Inotify(watch) = self {
                 watch.add(hierarchies, place, "");
             }
-            let complete = walk::walk(mount, "", |id, path| {
+            let walked = walk::walk(mount, "", |id, path| {
                 found.push(id);
                 if let Watch::Inotify(watch) = self {
                     watch.add(hierarchies, place, path);
@@ -111,13 +117,24 @@ impl Watch {
                 containers.appeared(place, id, path, |_| None, now_ns);
             });
             found.sort_unstable();
-            if complete {
+            if walked.complete {
                 containers.keep_only(place, &found, now_ns);
             }
-            all &= complete;
+            all &= walked.complete && !walked.cut;
         }
         all
     }
+}
+
+/// Why the kernel's paths would not be those seen below the mounts: in a cgroup namespace a mount begins at its own root.
+fn hidden_root(hierarchies: &Hierarchies) -> Option<Error> {
+    let table = read_bounded(&Host::own("mountinfo"), limits::KERNEL_FILE_BYTES).ok()?;
+    hierarchies.searched().find_map(|(_, directory)| {
+        let directory = directory.to_str()?;
+        let mount = mountinfo::parse(&table).find(|mount| mount.mount_point == directory)?;
+        let line = format!("{directory} shows only {} of the hierarchy", mount.root);
+        (mount.root != "/").then(|| Error::new(Reason::NotSupported, line))
+    })
 }
 
 /// The program in `bpf/cgroups.bpf.c`.
@@ -270,10 +287,11 @@ impl InotifyWatch {
             };
             // The watch first, then the walk: a child made in between is seen by one of them.
             self.add(hierarchies, place, &path);
-            walk::walk(mount, &path, |id, path| {
+            let walked = walk::walk(mount, &path, |id, path| {
                 self.add(hierarchies, place, path);
                 containers.appeared(place, id, path, |_| None, now_ns);
             });
+            walk |= !walked.complete;
         }
         walk
     }

@@ -122,7 +122,11 @@ pub fn reap_children_automatically() {
 #[derive(Debug)]
 pub struct Worker {
     pid: libc::pid_t,
+    /// Names this very process, however often its number is used again; absent before Linux 5.3.
+    pidfd: Option<OwnedFd>,
     pipe: File,
+    /// It has closed the pipe, which is the last thing it does.
+    is_done: bool,
 }
 
 impl Worker {
@@ -145,7 +149,11 @@ impl Worker {
         drop(writer);
         // SAFETY: a valid descriptor of ours.
         super::check(unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })?;
-        Ok(Worker { pid, pipe: reader })
+        // SAFETY: no pointers; the child cannot be reaped yet, as it still holds the pipe or has just ended unseen.
+        let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        // SAFETY: the descriptor is new and ours.
+        let pidfd = (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd as RawFd) });
+        Ok(Worker { pid, pidfd, pipe: reader, is_done: false })
     }
 
     /// Takes what the child has written, at most 64 KiB a call; true once it has closed the pipe.
@@ -153,7 +161,10 @@ impl Worker {
         let mut buffer = [0u8; 16 * 1024];
         for _ in 0..4 {
             match self.pipe.read(&mut buffer) {
-                Ok(0) => return true,
+                Ok(0) => {
+                    self.is_done = true;
+                    return true;
+                }
                 Ok(length) => into.extend_from_slice(&buffer[..length]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -170,13 +181,46 @@ impl AsRawFd for Worker {
     }
 }
 
+impl Worker {
+    /// Kills the child. One that hangs in the kernel ends when the kernel lets it: until then the result says so.
+    pub fn abandon(self) -> Abandoned {
+        let pidfd = self.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok());
+        drop(self);
+        Abandoned(pidfd)
+    }
+}
+
+/// A child that was killed, and may not have noticed yet.
+#[derive(Debug)]
+pub struct Abandoned(Option<OwnedFd>);
+
+impl Abandoned {
+    /// True until the kernel has let go of it; false where the kernel cannot tell.
+    pub fn is_alive(&self) -> bool {
+        let Some(pidfd) = &self.0 else { return false };
+        let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one initialised element; a timeout of 0 does not wait.
+        unsafe { libc::poll(&raw mut poll, 1, 0) == 0 }
+    }
+}
+
 impl Drop for Worker {
-    /// Kills the child. One that hangs in the kernel ends when the kernel lets it.
+    /// Kills the child, unless it has done its work and ends by itself.
     fn drop(&mut self) {
-        // SAFETY: the pid is our child's; with SIGCHLD ignored it may be gone, and with the pipe's other end possibly
-        // closed just now, the number cannot have gone around in between.
+        if self.is_done {
+            return;
+        }
+        // SAFETY: no pointers but null ones. Without a pidfd the number is still the child's: it has not closed the pipe.
         unsafe {
-            libc::kill(self.pid, libc::SIGKILL);
+            match &self.pidfd {
+                Some(pidfd) => {
+                    let info: *const libc::siginfo_t = std::ptr::null();
+                    libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, info, 0);
+                }
+                None => {
+                    libc::kill(self.pid, libc::SIGKILL);
+                }
+            }
             libc::waitpid(self.pid, std::ptr::null_mut(), libc::WNOHANG);
         }
     }
@@ -190,7 +234,9 @@ fn child(writer: RawFd, work: impl FnOnce(&mut File)) -> ! {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
         let kept = if writer == 3 { 3 } else { libc::dup2(writer, 3) };
         if libc::syscall(libc::SYS_close_range, 4, libc::c_uint::MAX, 0) != 0 {
-            for fd in 4..1024 {
+            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+            for fd in 4..limit.rlim_cur.min(1 << 20) as RawFd {
                 libc::close(fd);
             }
         }
