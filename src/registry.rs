@@ -10,7 +10,7 @@ use crate::limits;
 use crate::metric::{Desc, Duplicate, Kind, Scope};
 use crate::number;
 use crate::sys::prefetch;
-use crate::sys::text::append;
+use crate::sys::text::{append, expect_much};
 
 /// Label pairs rendered once and put in front of many series: `machine_id="…",system_uuid="…"`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -175,6 +175,9 @@ fn family_of<'a>(
     Some((family?, &node.0))
 }
 
+/// Bytes of a family from which on large pages pay: two of them.
+const LARGE: usize = 4 << 20;
+
 /// The text of one family as it grows.
 #[derive(Debug)]
 struct Family {
@@ -277,6 +280,9 @@ impl Family {
     fn head(&mut self) {
         let Desc { name, help, kind, .. } = self.desc;
         self.text.reserve(self.expected);
+        if self.expected >= LARGE {
+            expect_much(&mut self.text);
+        }
         self.text.extend_from_slice(b"# HELP ");
         self.text.extend_from_slice(name.as_bytes());
         self.text.push(b' ');

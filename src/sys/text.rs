@@ -34,6 +34,19 @@ fn in_steps<const N: usize>(out: &mut Vec<u8>, piece: &[u8]) {
     }
 }
 
+/// Asks for large pages behind the room of a buffer of megabytes: a fault for each 4 KiB of a large scrape costs more than
+/// formatting what is written there. Without large pages nothing changes.
+pub fn expect_much(buffer: &mut Vec<u8>) {
+    const PAGE: usize = 4096;
+    let room = buffer.spare_capacity_mut();
+    let skip = room.as_ptr().align_offset(PAGE);
+    let length = room.len().saturating_sub(skip) / PAGE * PAGE;
+    if length > 0 {
+        // SAFETY: advice about whole pages inside the buffer's own room; it changes no content.
+        unsafe { libc::madvise(room.as_mut_ptr().add(skip).cast(), length, libc::MADV_HUGEPAGE) };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
