@@ -77,8 +77,9 @@ struct Disk {
     instances: BTreeMap<InstanceId, Instance>,
     /// Reads, writes, bytes read, bytes written; the part is the device's number.
     io: Ledger<4>,
-    /// Names of whole disks by number, read again when an unknown one turns up.
+    /// Names of whole disks by number, read again when an unknown one turns up, and now and then.
     disk_names: HashMap<u64, Box<str>>,
+    names_are_old: bool,
     /// The mount an identity's I/O of a device stands on. Chosen once: a counter must not move to another series.
     places: HashMap<(IdentityId, u64), SeriesLabels>,
     probe: Option<Probe>,
@@ -188,7 +189,7 @@ impl IoFiles {
 
 impl Disk {
     fn read_io(&mut self, world: &mut World) {
-        let mut unknown = false;
+        let mut unknown = std::mem::take(&mut self.names_are_old);
         let living: Vec<(InstanceId, IdentityId)> = world
             .containers
             .living()
@@ -322,7 +323,7 @@ impl Disk {
         self.started_ns = Some(world.now_ns);
         if all {
             // A device number may have gone to another disk since.
-            self.disk_names.clear();
+            self.names_are_old = true;
             self.started_for_all_ns = self.started_ns;
         }
         Ok(())
