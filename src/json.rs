@@ -565,13 +565,7 @@ mod tests {
 
     #[test]
     fn random_bytes() {
-        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut random = move || {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            seed as usize
-        };
+        let mut random = crate::procfs::fuzz::numbers(0x9e37_79b9_7f4a_7c15_u64);
         const LIKELY: &[u8] = b"{}[]\",:\\u0d8e1-.tfn \n\xff\xc3";
         for round in 0..10_000 {
             let bytes: Vec<u8> = (0..random() % 40)

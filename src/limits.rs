@@ -101,6 +101,9 @@ pub const METADATA_TRIES: u32 = 40;
 /// How often limits (`cpu.max`, `memory.max`) are read again; they change when an operator changes them.
 pub const LIMITS_INTERVAL: Duration = Duration::from_secs(60);
 
+/// When a new container's directories are looked for the second time: runtimes make them one after the other.
+pub const SECOND_LOOK: Duration = Duration::from_secs(2);
+
 /// How often file systems of containers are measured. `statfs` needs a child process (`DESIGN.md`).
 pub const FILESYSTEMS_INTERVAL: Duration = Duration::from_secs(60);
 

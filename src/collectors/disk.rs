@@ -66,9 +66,6 @@ pub static SPEC: Spec = Spec {
 /// Probes that may find no process before a container counts as having no mounts.
 const PROBES: u32 = 2;
 
-/// When a container's directories are looked for the second time.
-const SECOND_LOOK_NS: u64 = 2_000_000_000;
-
 /// Pause before containers that appeared since the last probe are looked at.
 const PROBE_PAUSE_NS: u64 = 1_000_000_000;
 
@@ -201,7 +198,7 @@ impl Disk {
             };
             let instance = self.instances.entry(id).or_insert_with(|| Instance {
                 files: IoFiles::new(&world.hierarchies, path),
-                look_again_ns: Some(world.now_ns + SECOND_LOOK_NS),
+                look_again_ns: Some(world.now_ns + limits::SECOND_LOOK.as_nanos() as u64),
                 mounts: Vec::new(),
                 failures: 0,
                 probed: false,

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use super::{Collector, Opened, Spec, When};
 use crate::args::Enable;
@@ -76,9 +75,6 @@ pub static SPEC: Spec = Spec {
 const CPU_COUNTERS: usize = 2;
 /// `some` and `full` of cpu, memory and io, in microseconds.
 const PRESSURE_COUNTERS: usize = 6;
-
-/// When an instance's directories are looked for the second time.
-const SECOND_LOOK: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 struct Resources {
@@ -275,7 +271,7 @@ impl Resources {
         if files.look_ns <= world.now_ns {
             moved = files.find(&world.hierarchies, path, kept);
             files.read_limits(kept, buffer);
-            let pause = if files.looked == 0 { SECOND_LOOK } else { limits::LIMITS_INTERVAL };
+            let pause = if files.looked == 0 { limits::SECOND_LOOK } else { limits::LIMITS_INTERVAL };
             files.looked = files.looked.saturating_add(1);
             files.look_ns = world.now_ns + pause.as_nanos() as u64;
         }

@@ -453,13 +453,7 @@ mod tests {
 
     #[test]
     fn any_path_is_survived_and_its_root_is_a_prefix() {
-        let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-        let mut random = move || {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            seed as usize
-        };
+        let mut random = crate::procfs::fuzz::numbers(0x2545_f491_4f6c_dd1d_u64);
         let check = |path: &str| {
             if let Some(class) = classify(path) {
                 assert!(

@@ -395,13 +395,7 @@ mod tests {
 
     #[test]
     fn any_text_is_survived() {
-        let mut seed = 0x51_7c_c1_b7_27_22_0a_95_u64;
-        let mut random = move || {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            seed as usize
-        };
+        let mut random = crate::procfs::fuzz::numbers(0x51_7c_c1_b7_27_22_0a_95_u64);
         const PIECES: &[&str] =
             &["/k8s/", "/", "-", "é", "24578", "29921760", "5d4f", "web", ".", "_", "", "0", "\0"];
         for _ in 0..10_000 {

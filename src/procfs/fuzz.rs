@@ -32,6 +32,12 @@ impl Random {
     }
 }
 
+/// Numbers that look random, the same ones for the same `seed`, which is not 0.
+pub(crate) fn numbers(seed: u64) -> impl FnMut() -> usize {
+    let mut random = Random(seed);
+    move || random.next() as usize
+}
+
 /// Calls `parse` with 10,000 random strings, 10,000 mutations of `sample` and every prefix of it.
 pub(crate) fn hammer(sample: &[u8], mut parse: impl FnMut(&[u8])) {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);

@@ -226,13 +226,7 @@ mod tests {
 
     /// Gives `read` 10,000 damaged copies of `data`.
     pub(super) fn mutate(data: &[u8], read: impl Fn(&[u8])) {
-        let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-        let mut random = move || {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            seed as usize
-        };
+        let mut random = crate::procfs::fuzz::numbers(0x2545_f491_4f6c_dd1d_u64);
         const LIKELY: &[u8] = b"{}[]\",:\\ue0 1\xff\0";
         for _ in 0..10_000 {
             let mut data = data.to_vec();
