@@ -13,4 +13,6 @@ pub enum Event {
     InstanceEnded(InstanceId),
     /// No instance of the identity has lived for the linger time: its counters end.
     IdentityEnded(IdentityId),
+    /// `world.containers.paths` has changes for who follows them.
+    CgroupsChanged,
 }

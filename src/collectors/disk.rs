@@ -402,7 +402,7 @@ impl Collector for Disk {
                 }
             }
             Event::IdentityEnded(identity) => self.places.retain(|(known, _), _| *known != identity),
-            Event::InstanceStarted(_) | Event::InstanceRenamed(_) => {}
+            Event::InstanceStarted(_) | Event::InstanceRenamed(_) | Event::CgroupsChanged => {}
         }
     }
 

@@ -44,7 +44,7 @@ impl<const N: usize> Ledger<N> {
         match *event {
             Event::InstanceEnded(instance) => remove_parts(&mut self.last, instance),
             Event::IdentityEnded(identity) => remove_parts(&mut self.totals, identity),
-            Event::InstanceStarted(_) | Event::InstanceRenamed(_) => {}
+            Event::InstanceStarted(_) | Event::InstanceRenamed(_) | Event::CgroupsChanged => {}
         }
     }
 

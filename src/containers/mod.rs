@@ -9,6 +9,7 @@ pub mod hierarchies;
 pub mod identity;
 pub mod ledger;
 pub mod mounts;
+pub mod paths;
 pub mod runtimes;
 pub mod walk;
 pub mod watch;
@@ -90,6 +91,8 @@ pub struct Containers {
     by_path: HashMap<Box<str>, InstanceId>,
     by_name: HashMap<Box<str>, IdentityId>,
     cgroups: HashMap<(Place, u64), InstanceId>,
+    /// Paths of all cgroups of the v2 hierarchy, if somebody wants them.
+    pub paths: paths::CgroupPaths,
     /// Instances that ended since the collectors were told last.
     ended: Vec<InstanceId>,
     /// Cgroups removed, to be forgotten at a time.
@@ -111,6 +114,7 @@ impl Containers {
             by_path: HashMap::new(),
             by_name: HashMap::new(),
             cgroups: HashMap::new(),
+            paths: paths::CgroupPaths::default(),
             ended: Vec::new(),
             leaving: VecDeque::new(),
             next: 0,
@@ -154,6 +158,11 @@ impl Containers {
         self.refused
     }
 
+    /// Has the paths of all cgroups below `mount`, the v2 hierarchy's directory, remembered from the next walk on.
+    pub fn want_paths(&mut self, mount: &str) {
+        self.has_missed |= self.paths.want(mount);
+    }
+
     /// True once, when something was refused and there is room again: time for a walk.
     pub fn take_missed(&mut self) -> bool {
         let room = self.cgroups.len() < limits::CGROUPS / 2 && self.instances.len() < limits::CONTAINERS / 2;
@@ -170,6 +179,9 @@ impl Containers {
         root_id: impl Fn(&str) -> Option<u64>,
         now_ns: MonotonicNs,
     ) {
+        if place == Place::V2 {
+            self.paths.appeared(id, path);
+        }
         let Some(class) = classify::classify(path) else {
             return;
         };
@@ -239,6 +251,9 @@ impl Containers {
 
     /// Takes note that the directory with `id` is gone from `place`.
     pub fn removed(&mut self, place: Place, id: u64, now_ns: MonotonicNs) {
+        if place == Place::V2 {
+            self.paths.removed(id, now_ns);
+        }
         let Some(&owner) = self.cgroups.get(&(place, id)) else {
             return;
         };
@@ -256,6 +271,9 @@ impl Containers {
 
     /// Compares what is known with what a walk of `place` found (ids, sorted), and removes the rest.
     pub fn keep_only(&mut self, place: Place, found: &[u64], now_ns: MonotonicNs) {
+        if place == Place::V2 {
+            self.paths.keep_only(found, now_ns);
+        }
         let gone: Vec<u64> = self
             .cgroups
             .iter()
@@ -301,6 +319,10 @@ impl Containers {
     pub fn settle(&mut self, host: &Host, now_ns: MonotonicNs, events: &mut VecDeque<Event>) {
         self.name_instances(host, now_ns, events);
         events.extend(self.ended.drain(..).map(Event::InstanceEnded));
+        if self.paths.has_changes() {
+            events.push_back(Event::CgroupsChanged);
+        }
+        self.paths.forget(now_ns);
         self.forget(now_ns, events);
     }
 

@@ -1,0 +1,3 @@
+//! Users' eBPF programs: `NAME.bpf.o` with a `NAME.yaml` that says how its maps become metrics.
+
+pub mod config;
