@@ -11,6 +11,7 @@ use lexopt::{Arg, ValueExt};
 
 use crate::collectors::COLLECTORS;
 use crate::limits;
+use crate::spelling::{did_you_mean, did_you_mean_with};
 use crate::stderr::Level;
 pub use flags::{Effect, FLAGS, Flag};
 
@@ -239,34 +240,6 @@ fn unknown_flag(name: &str) -> String {
         COLLECTORS.iter().map(|spec| format!("{COLLECTOR_PREFIX}{}", spec.name)).collect();
     let known = FLAGS.iter().map(|flag| flag.name).chain(collectors.iter().map(String::as_str));
     format!("unknown flag --{name}{} (see --help)", did_you_mean_with(name, known, "--"))
-}
-
-fn did_you_mean<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> String {
-    did_you_mean_with(given, known, "")
-}
-
-/// `, did you mean X?` for the nearest of `known`, or nothing when none is near.
-fn did_you_mean_with<'a>(given: &str, known: impl Iterator<Item = &'a str>, prefix: &str) -> String {
-    let given: Vec<char> = given.chars().take(64).collect();
-    known
-        .map(|name| (distance(&given, name), name))
-        .min()
-        .filter(|&(distance, name)| distance <= 2.max(name.len() / 3))
-        .map_or_else(String::new, |(_, name)| format!(", did you mean {prefix}{name}?"))
-}
-
-/// Edit distance (Levenshtein).
-fn distance(given: &[char], name: &str) -> usize {
-    let mut row: Vec<usize> = (0..=given.len()).collect();
-    for (index, wanted) in name.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
-        for column in 0..given.len() {
-            let substituted = diagonal + usize::from(given[column] != wanted);
-            diagonal = row[column + 1];
-            row[column + 1] = substituted.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 /// The environment variables of a flag: ours, then the one coroot-node-agent reads.

@@ -33,6 +33,7 @@ pub mod number;
 pub mod procfs;
 pub mod programs;
 pub mod registry;
+pub mod spelling;
 pub mod stderr;
 pub mod sys;
 pub mod world;
