@@ -145,12 +145,15 @@ pub const REFRESH_AGE_PER_COST: u32 = 10;
 /// Whatever a refresh costs, a source older than this is refreshed before a scrape.
 pub const REFRESH_AGE: Duration = Duration::from_secs(1);
 
-/// Bytes of one `NAME.yaml`: the largest published one has 20 KiB. While it is read it takes some hundred times its size.
+/// Bytes of one `NAME.yaml`: the largest published one has 20 KiB. Reading takes up to 250 times as much memory.
 pub const CONFIG_BYTES: usize = 256 * 1024;
 
 /// What one `NAME.yaml` may hold once its aliases are replaced by what they stand for, so that nine lines of aliases to
 /// aliases do not fill memory: a value counts one, and one more for every 16 bytes of text.
 pub const CONFIG_VALUES: usize = 100_000;
+
+/// Findings told of one `NAME.yaml`: nobody reads more, and a file can be made of nothing but mistakes.
+pub const CONFIG_FINDINGS: usize = 100;
 
 /// Bytes of a BPF map's key, padding included. The kernel allows more; no label needs them.
 pub const MAP_KEY_BYTES: i64 = 4096;

@@ -1,10 +1,24 @@
 //! The values of a mapping by their keys, as the table in [`super::schema`] wants them: what is not so becomes a finding.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 use super::config::{Finding, Mark};
 use super::scalar::{Number, Scalar};
 use super::schema::{Key, Object, Type};
 use super::yaml::{Node, Value};
 use crate::spelling::did_you_mean;
+
+/// Characters of a finding; those that quote nothing long have 200.
+const LONGEST_MESSAGE: usize = 400;
 
 /// Gathers what there is to say about one file.
 pub(super) struct Reader<'a> {
@@ -41,6 +55,16 @@ impl<'n> Fields<'n> {
         self.get(key).map_or(self.mark, |(_, node)| node.mark)
     }
 
+    /// Whether `key` is absent, or an empty text or list.
+    pub fn is_empty(&self, key: &str) -> bool {
+        match self.get(key).map(|(_, node)| &node.value) {
+            None => true,
+            Some(Value::Scalar(scalar)) => scalar.text().is_empty(),
+            Some(Value::Sequence(nodes)) => nodes.is_empty(),
+            Some(Value::Mapping(_)) => false,
+        }
+    }
+
     fn scalar(&self, key: &str) -> Option<(&'static Key, &'n Node, &'n Scalar)> {
         let (key, node) = self.get(key)?;
         Some((key, node, scalar(node)?))
@@ -58,12 +82,20 @@ impl Reader<'_> {
     /// Something for which the whole, or the metric it is in, cannot be used.
     pub fn error(&mut self, mark: Mark, message: String) {
         self.errors = self.errors.saturating_add(usize::from(!self.unused));
-        self.findings.push(Finding { path: self.path.into(), mark, fatal: !self.unused, message });
+        self.find(mark, !self.unused, message);
     }
 
     /// Something odd.
     pub fn warn(&mut self, mark: Mark, message: String) {
-        self.findings.push(Finding { path: self.path.into(), mark, fatal: false, message });
+        self.find(mark, false, message);
+    }
+
+    fn find(&mut self, mark: Mark, fatal: bool, mut message: String) {
+        // It may quote a name of any length.
+        if let Some((end, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
+            message.replace_range(end.., "...");
+        }
+        self.findings.push(Finding { path: self.path.into(), mark, fatal, message });
     }
 
     /// The keys of `node`; those that are unknown or missing are found here.
@@ -82,7 +114,7 @@ impl Reader<'_> {
             }
         }
         for key in object.keys.iter().filter(|key| key.required) {
-            if is_empty(fields.get(key.name)) {
+            if fields.is_empty(key.name) {
                 self.lacks(&fields, key.name);
             }
         }
@@ -267,15 +299,6 @@ fn real(node: &Node) -> Option<f64> {
         Number::Whole(value) => value as f64,
         Number::Real(value) => value,
     })
-}
-
-fn is_empty(value: Option<(&'static Key, &Node)>) -> bool {
-    match value.map(|(_, node)| &node.value) {
-        None => true,
-        Some(Value::Scalar(scalar)) => scalar.text().is_empty(),
-        Some(Value::Sequence(nodes)) => nodes.is_empty(),
-        Some(Value::Mapping(_)) => false,
-    }
 }
 
 /// Nanoseconds of Go's text for a duration: `1h30m`, `1.5s`, `-2us`. Only 0 needs no unit; there are no days.

@@ -1,6 +1,17 @@
 //! From the text of a `NAME.yaml` to a [`Config`]: everything that can be said without the object file is checked here, and
 //! all that is wrong with a file is reported at once.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 use std::collections::HashMap;
 
 use super::config::{
@@ -17,8 +28,8 @@ const FLUSH_INTERVAL_NS: u64 = 3_600_000_000_000;
 /// A `flush_interval` below this was hardly meant as nanoseconds.
 const SUSPICIOUS_INTERVAL_NS: i64 = 1_000_000;
 
-/// What a metric's series are named by, behind its own name.
-const HISTOGRAM_SUFFIXES: [&str; 4] = ["", "_bucket", "_count", "_sum"];
+/// What the series of a histogram are named by, behind its own name.
+const HISTOGRAM_SUFFIXES: &[&str] = &["", "_bucket", "_count", "_sum"];
 
 /// Reads the config `name` from `text`, the content of `path`. There is no config if something outside of single metrics is
 /// wrong; otherwise it has the metrics that are right. Findings are in the order of the file.
@@ -34,11 +45,21 @@ pub fn parse(name: &str, path: &str, text: &[u8]) -> (Option<Config>, Vec<Findin
             None
         }
     };
-    let mut findings = reader.findings;
-    // An alias brings its mistakes to every place it is used in.
+    (config, in_order(reader.findings))
+}
+
+/// Sorts the findings, and says so when there are too many of them.
+fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.sort_by(|a, b| (a.mark, &a.message).cmp(&(b.mark, &b.message)));
+    // An alias brings its mistakes to every place it is used in.
     findings.dedup();
-    (config, findings)
+    let rest = findings.split_off(findings.len().min(limits::CONFIG_FINDINGS));
+    if let Some(first) = rest.first() {
+        let fatal = rest.iter().any(|finding| finding.fatal);
+        let message = format!("from here on there are {} more findings", rest.len());
+        findings.push(Finding { path: first.path.clone(), mark: first.mark, fatal, message });
+    }
+    findings
 }
 
 impl Reader<'_> {
@@ -118,8 +139,8 @@ impl Reader<'_> {
     /// Two metrics whose series have the same name cannot both be exported.
     fn is_new(&mut self, metric: &Metric, taken: &mut HashMap<String, u32>) -> bool {
         let suffixes = match metric.kind {
-            Kind::Histogram(_) => &HISTOGRAM_SUFFIXES[..],
-            _ => &HISTOGRAM_SUFFIXES[..1],
+            Kind::Histogram(_) => HISTOGRAM_SUFFIXES,
+            _ => &[""],
         };
         let names = suffixes.iter().map(|suffix| format!("{}{suffix}", metric.name));
         let names: Vec<String> = names.collect();
@@ -244,13 +265,13 @@ impl Reader<'_> {
             self.warn(fields.mark_of(key), format!("{key}: without effect on buckets of type {kind}"));
         }
         if kind == "fixed" {
-            if keys.is_empty() {
+            // What is there and wrong has been found already, here and below.
+            if fields.is_empty("bucket_keys") {
                 self.lacks(fields, "bucket_keys");
             }
             return Some(Buckets { scale: Scale::Fixed(keys), multiplier });
         }
         let Some(max) = max else {
-            // What is there and wrong has been found already.
             if fields.get("bucket_max").is_none() {
                 self.lacks(fields, "bucket_max");
             }
@@ -530,6 +551,17 @@ mod tests {
         );
         assert_eq!(config.unwrap().metrics.len(), 1);
         assert_eq!(findings.len(), 1, "{findings:?}");
+    }
+
+    #[test]
+    fn findings_are_bounded_and_a_fatal_one_still_shows() {
+        for (last, fatal) in [("metrics: {counters: []}", false), ("metrics: []", true)] {
+            let (config, findings) = parse("x", "x", format!("{}{last}", "a: 1\n".repeat(1_000)).as_bytes());
+            assert_eq!((config.is_none(), findings.len()), (fatal, limits::CONFIG_FINDINGS + 1));
+            let more = findings.last().unwrap();
+            assert_eq!((more.fatal, more.mark.line), (fatal, 102), "{more}");
+            assert!(more.message.contains("more findings"), "{more}");
+        }
     }
 
     #[test]

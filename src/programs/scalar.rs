@@ -1,6 +1,17 @@
 //! Scalars of YAML 1.1: source text that is read as a number or a boolean only where one is wanted. `yes` is a boolean, `010`
 //! is 8.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 /// Text as it was written, without quotes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scalar {

@@ -3,6 +3,17 @@
 //! What is read is bounded: bytes, depth, and values after aliases are replaced. The parser underneath keeps its state on
 //! the heap, so depth costs no stack.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 use std::collections::BTreeMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag};
@@ -110,11 +121,16 @@ fn not_text(text: &[u8], valid: usize) -> Remark {
     remark(mark, format!("not UTF-8: expected text, found the byte 0x{byte:02x}"))
 }
 
-/// Says what the parser does not: that YAML is not indented with tabs.
-fn explain(mut stop: Remark, text: &str) -> Remark {
-    let line = text.lines().nth((stop.mark.line as usize).saturating_sub(1)).unwrap_or_default();
-    if line.trim_start_matches(' ').starts_with('\t') {
-        stop.message.push_str(" (there is a tab at the beginning of the line; YAML is indented with spaces)");
+/// Points at a tab that YAML is not indented with; the parser names the value in front of it.
+fn explain(stop: Remark, text: &str) -> Remark {
+    let first = (stop.mark.line as usize).saturating_sub(1);
+    let is_about_tabs = stop.message.contains("tab");
+    for (at, line) in text.lines().enumerate().skip(first).take(if is_about_tabs { usize::MAX } else { 1 }) {
+        let indent = line.find(|c| c != ' ').unwrap_or_default();
+        if line.get(indent..).is_some_and(|rest| rest.starts_with('\t')) {
+            let mark = Mark { line: narrow(at.saturating_add(1)), column: narrow(indent.saturating_add(1)) };
+            return remark(mark, "not valid YAML: expected spaces, found a tab".to_owned());
+        }
     }
     stop
 }
@@ -489,7 +505,8 @@ mod tests {
             (b"# only a comment\n", 1, 1, "EOF"),
             (b"\xef\xbb\xbf", 1, 1, "EOF"),
             (b"a: 1\nb: \xff\n", 2, 4, "0xff"),
-            (b"a:\n\tb: 1\n", 2, 2, "tab"),
+            (b"a:\n\tb: 1\n", 2, 1, "tab"),
+            (b"a: b\n \tc: 1\n", 2, 2, "tab"),
             (b"a: [1\nb: 2\n", 2, 2, "not valid YAML"),
             (b"a: b: c\n", 1, 5, "not valid YAML"),
             (b"a: 1\n b: 2\n", 2, 3, "not valid YAML"),
