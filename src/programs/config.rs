@@ -1,4 +1,4 @@
-//! What a config file says, once it is known to be right: types only. `parse` in [`super::yaml`]'s neighbour makes them.
+//! What a config file says, once it is known to be right: types only. [`super::parse`] makes them.
 
 /// A place in a file, both from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -264,7 +264,7 @@ pub fn schema(decoders: &[&str]) -> String {
     let mut out = Writer { text: Vec::new(), decoders };
     out.put("{\n  \"$schema\": \"http://json-schema.org/draft-07/schema#\",\n  \"title\": ");
     out.string("nodeprobe eBPF config");
-    out.put(",\n  \"$ref\": \"#/definitions/config\",\n  \"definitions\": {");
+    out.put(",\n  \"allOf\": [{\"$ref\": \"#/definitions/config\"}],\n  \"definitions\": {");
     out.list(OBJECTS, |out, object| out.object(object));
     out.put("\n  }\n}\n");
     String::from_utf8(out.text).unwrap_or_default()
