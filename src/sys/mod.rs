@@ -3,6 +3,7 @@
 pub mod bpf;
 pub mod clock;
 pub mod inotify;
+pub mod interface;
 pub mod netlink;
 pub mod perf;
 pub mod poll;
