@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euc
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build test check bench size install uninstall clean vendor docs
+.PHONY: help run build test check bench size install uninstall clean vendor docs syscalls
 
 # auto: Rust's ready-made musl target, or a std compiled here when that cannot be had.  build: always compile std.
 STD ?= auto
@@ -62,6 +62,10 @@ size: build ## show the binary's size by section; fails above 1.5 MiB
 docs: ## write docs/METRICS.md and docs/FLAGS.md anew from the code
 	@vendor/setup.sh build
 	@RUNNER=env NODEPROBE_UPDATE=1 $(CARGO) test --locked --test docs
+
+syscalls: ## write the table of system calls anew from this machine's kernel headers
+	@vendor/setup.sh build
+	@names=$$(vendor/syscalls.sh) && echo "$$names" >src/decoders/syscall_names.rs
 
 # No dependency on build: `make build && sudo make install` must not compile as root.
 install: ## install the built binary, a systemd unit and its settings (PREFIX, DESTDIR)
