@@ -160,3 +160,24 @@ pub const MAP_KEY_BYTES: i64 = 4096;
 
 /// Buckets of one histogram; an `exp2` one has at most 65.
 pub const BUCKETS: usize = 1024;
+/// Bytes of what one costly decoder of one label remembers, inputs and answers: 5,000 stacks of 20 frames, or 30,000 commands
+/// that go through `regexp`.
+pub const DECODED_BYTES: usize = 4 << 20;
+
+/// Answers about PCI ids that are remembered; a machine has some dozens of devices.
+pub const PCI_ANSWERS: usize = 1_024;
+
+/// Bytes of pci.ids that are looked at; in 2025 it has 1.5 MB.
+pub const PCI_IDS_BYTES: u64 = 8 << 20;
+
+/// Symbols of the kernel that are known; with all debugging options and modules it has some 300,000.
+pub const KERNEL_SYMBOLS: usize = 1 << 20;
+
+/// How often what was not found in /proc/kallsyms may make it be read again: that takes 50 ms or more.
+pub const KERNEL_SYMBOLS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long the name of an interface may be old, and names of one refresh remembered.
+pub const INTERFACE_NAMES_AGE: Duration = Duration::from_secs(1);
+
+/// How long the table of block devices may be old.
+pub const PARTITIONS_AGE: Duration = Duration::from_secs(10);

@@ -70,7 +70,7 @@ fn general(out: &mut Vec<u8>, magnitude: f64) {
 
 /// `number` without its last digit, and that digit. Compiled for size, a division by ten would be the processor's own, which
 /// takes five times as long as this multiplication by the reciprocal (exact for every `u64`).
-fn split_digit(number: u64) -> (u64, u8) {
+pub(crate) fn split_digit(number: u64) -> (u64, u8) {
     let rest = ((u128::from(number) * 0xcccc_cccc_cccc_cccd) >> 67) as u64;
     (rest, (number - rest * 10) as u8)
 }

@@ -1,0 +1,48 @@
+//! `cgroup`: the path of a cgroup.
+
+use super::{Answer, Asks, Decoder, Gives, Names, Spec, Takes, input, plain};
+
+/// Its row.
+pub static SPEC: Spec = Spec {
+    name: "cgroup",
+    about: "the id of a v2 cgroup to its path, `/sys/fs/cgroup` and all, or `unknown_cgroup_id:N`",
+    takes: Takes::Decimal,
+    gives: Gives::Text,
+    costly: false,
+    asks: Asks::Paths,
+    build: plain::<Cgroup>,
+};
+
+#[derive(Default)]
+struct Cgroup;
+
+impl Decoder for Cgroup {
+    fn decode(&mut self, names: &mut Names<'_>, input: &[u8], out: &mut Vec<u8>) -> Result<Answer, String> {
+        let number = input::signed(input)?;
+        match names.containers.paths.get(number.cast_unsigned()).filter(|_| number >= 0) {
+            Some(path) => out.extend_from_slice(path.as_bytes()),
+            None => out.extend_from_slice(format!("unknown_cgroup_id:{number}").as_bytes()),
+        }
+        Ok(Answer::TextForNow)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decoders::test::Bed;
+
+    #[test]
+    fn paths() {
+        let mut bed = Bed::new();
+        bed.containers.want_paths("/sys/fs/cgroup");
+        bed.containers.paths.appeared(7, "/system.slice/ssh.service");
+        assert_eq!(bed.decode(&SPEC, "1").unwrap(), "/sys/fs/cgroup");
+        assert_eq!(bed.decode(&SPEC, "7").unwrap(), "/sys/fs/cgroup/system.slice/ssh.service");
+        assert_eq!(bed.decode(&SPEC, "8").unwrap(), "unknown_cgroup_id:8");
+        assert_eq!(bed.decode(&SPEC, "-1").unwrap(), "unknown_cgroup_id:-1");
+        for bad in [&b""[..], b"x", b"\x07\0\0\0\0\0\0\0", b"\xff", b"9223372036854775808"] {
+            assert!(bed.decode(&SPEC, bad).unwrap_err().ends_with(" is not a decimal number"));
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `static_map`: texts for texts, from the config.
+
+use super::{Answer, Asks, Built, Decoder, Gives, Names, Options, Spec, Takes};
+use crate::programs::config;
+use crate::sys::text::append;
+
+/// Its row.
+pub static SPEC: Spec = Spec {
+    name: "static_map",
+    about: "text to the text its `static_map` has for it; what is not in there is `unknown:TEXT`, or with `allow_unknown` stays",
+    takes: Takes::Text,
+    gives: Gives::Any,
+    costly: false,
+    asks: Asks::Nothing,
+    build,
+};
+
+struct StaticMap {
+    /// Sorted; `None` when the config has no map.
+    texts: Option<Vec<(Box<str>, Box<str>)>>,
+    allow_unknown: bool,
+}
+
+fn build(config: &config::Decoder, _: Options) -> Built {
+    let texts = config.static_map.as_ref().map(|texts| {
+        let mut texts = texts.clone();
+        // Of a key that is there twice the last one counts.
+        texts.reverse();
+        texts.sort_by(|before, after| before.0.cmp(&after.0));
+        texts.dedup_by(|after, before| after.0 == before.0);
+        texts
+    });
+    Ok(Box::new(StaticMap { texts, allow_unknown: config.allow_unknown }))
+}
+
+impl Decoder for StaticMap {
+    fn decode(&mut self, _: &mut Names<'_>, input: &[u8], out: &mut Vec<u8>) -> Result<Answer, String> {
+        let Some(texts) = &self.texts else {
+            out.extend_from_slice(b"empty mapping");
+            return Ok(Answer::Text);
+        };
+        match texts.binary_search_by(|(key, _)| key.as_bytes().cmp(input)) {
+            Ok(at) => append(out, texts[at].1.as_bytes()),
+            Err(_) => {
+                if !self.allow_unknown {
+                    append(out, b"unknown:");
+                }
+                append(out, input);
+            }
+        }
+        Ok(Answer::Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decoders::test::{Bed, run};
+
+    #[test]
+    fn texts() {
+        let mut bed = Bed::new();
+        let map = [("1", "one"), ("10", "ten"), ("2", "two"), ("", "nothing"), ("1", "uno")];
+        let map = map.map(|(key, value)| (key.into(), value.into())).to_vec();
+        let mut config = config::Decoder { static_map: Some(map), ..config::Decoder::default() };
+        let mut text = |config: &config::Decoder, input: &[u8]| {
+            run(&mut *build(config, Options::default()).unwrap(), &mut bed.names(), input).unwrap()
+        };
+        assert_eq!(text(&config, b"1"), "uno");
+        assert_eq!(text(&config, b"10"), "ten");
+        assert_eq!(text(&config, b""), "nothing");
+        assert_eq!(text(&config, b"3"), "unknown:3");
+        assert_eq!(text(&config, b"\xff"), "unknown:\u{fffd}");
+        config.allow_unknown = true;
+        assert_eq!(text(&config, b"2"), "two");
+        assert_eq!(text(&config, b"3"), "3");
+        config.static_map = Some(Vec::new());
+        assert_eq!(text(&config, b"1"), "1");
+        config.static_map = None;
+        assert_eq!(text(&config, b"1"), "empty mapping");
+    }
+}
