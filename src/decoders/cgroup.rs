@@ -1,6 +1,7 @@
 //! `cgroup`: the path of a cgroup.
 
 use super::{Answer, Asks, Decoder, Gives, Names, Spec, Takes, input, plain};
+use crate::sys::text::append;
 
 /// Its row.
 pub static SPEC: Spec = Spec {
@@ -20,8 +21,8 @@ impl Decoder for Cgroup {
     fn decode(&mut self, names: &mut Names<'_>, input: &[u8], out: &mut Vec<u8>) -> Result<Answer, String> {
         let number = input::signed(input)?;
         match names.containers.paths.get(number.cast_unsigned()).filter(|_| number >= 0) {
-            Some(path) => out.extend_from_slice(path.as_bytes()),
-            None => out.extend_from_slice(format!("unknown_cgroup_id:{number}").as_bytes()),
+            Some(path) => append(out, path.as_bytes()),
+            None => append(out, format!("unknown_cgroup_id:{number}").as_bytes()),
         }
         Ok(Answer::TextForNow)
     }

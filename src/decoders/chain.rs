@@ -4,6 +4,7 @@ use super::cache::Cache;
 use super::{Answer, Asks, DECODERS, Decoder, Gives, Names, Options, Spec, Takes};
 use crate::limits;
 use crate::programs::config::{self, Mark};
+use crate::sys::text::append;
 
 /// What became of a piece of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +90,7 @@ impl Chain {
     /// Runs all steps; only the last one writes to `out`.
     fn run(&mut self, names: &mut Names<'_>, input: &[u8], out: &mut Vec<u8>) -> Result<Answer, String> {
         let Some((last, before)) = self.steps.split_last_mut() else {
-            out.extend_from_slice(input);
+            append(out, input);
             return Ok(Answer::Text);
         };
         let [given, next] = &mut self.between;
@@ -137,7 +138,7 @@ impl Step {
         cache.of_version(names.tables.symbols.current(names.host, names.now_ns));
         match cache.get(input) {
             Some(Some(text)) => {
-                out.extend_from_slice(text);
+                append(out, text);
                 return Ok(Answer::Text);
             }
             Some(None) => return Ok(Answer::Skip),

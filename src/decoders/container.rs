@@ -7,6 +7,7 @@ use super::{Answer, Asks, Built, Decoder, Gives, Names, Options, Spec, Takes, in
 use crate::containers::Named;
 use crate::containers::hierarchies::Place;
 use crate::programs::config;
+use crate::sys::text::append;
 
 /// The row of `container`.
 pub static CONTAINER: Spec = Spec {
@@ -68,7 +69,7 @@ impl Decoder for Whose {
             .and_then(|instance| containers.instance(instance)?.identity)
             .and_then(|identity| containers.identity(identity));
         if let Some(named) = named {
-            out.extend_from_slice((self.property)(named).as_bytes());
+            append(out, (self.property)(named).as_bytes());
         }
         Ok(Answer::TextForNow)
     }

@@ -2,6 +2,7 @@
 
 use super::words::{Words, room};
 use super::{Answer, Asks, Decoder, Gives, Names, Spec, Takes, input, plain};
+use crate::sys::text::append;
 
 /// Its row.
 pub static SPEC: Spec = Spec {
@@ -36,9 +37,9 @@ impl Decoder for Errno {
         let number =
             input::digits(input).ok_or_else(|| format!("error parsing {:?} as uint", input::shown(input)))?;
         match NAMES.get(number) {
-            Some(name) => out.extend_from_slice(name.as_bytes()),
+            Some(name) => append(out, name.as_bytes()),
             None => {
-                out.extend_from_slice(b"unknown:");
+                append(out, b"unknown:");
                 input::push_decimal(out, number);
             }
         }

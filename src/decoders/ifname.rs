@@ -6,6 +6,7 @@ use super::{Answer, Asks, Decoder, Gives, Names, Spec, Takes, input, plain};
 use crate::limits;
 use crate::sys::clock::MonotonicNs;
 use crate::sys::interface;
+use crate::sys::text::append;
 
 /// Its row.
 pub static SPEC: Spec = Spec {
@@ -43,9 +44,9 @@ impl Decoder for IfName {
     fn decode(&mut self, names: &mut Names<'_>, input: &[u8], out: &mut Vec<u8>) -> Result<Answer, String> {
         let index = input::u32_at_start(input)?;
         match names.tables.interfaces.name(index, names.now_ns) {
-            Some(name) => out.extend_from_slice(name),
+            Some(name) => append(out, name),
             None => {
-                out.extend_from_slice(b"unknown:");
+                append(out, b"unknown:");
                 input::push_decimal(out, u64::from(index));
             }
         }

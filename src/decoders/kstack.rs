@@ -1,6 +1,7 @@
 //! `kstack`: the functions of a kernel stack.
 
 use super::{Answer, Asks, Decoder, Gives, Names, Spec, Takes, plain};
+use crate::sys::text::append;
 
 /// Its row.
 pub static SPEC: Spec = Spec {
@@ -32,7 +33,7 @@ impl Decoder for Kstack {
             match names.tables.symbols.in_front_of(names.host, names.now_ns, address) {
                 Some(symbol) => symbol.write(out),
                 None => {
-                    out.extend_from_slice(b"??");
+                    append(out, b"??");
                     answer = Answer::TextForNow;
                 }
             }

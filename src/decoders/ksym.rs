@@ -1,6 +1,7 @@
 //! `ksym`: the name of a function of the kernel.
 
 use super::{Answer, Asks, Decoder, Gives, Names, Spec, Takes, input, plain};
+use crate::sys::text::append;
 
 /// Its row.
 pub static SPEC: Spec = Spec {
@@ -26,7 +27,7 @@ impl Decoder for Ksym {
                 Answer::Text
             }
             None => {
-                out.extend_from_slice(format!("unknown_addr:{address:#x}").as_bytes());
+                append(out, format!("unknown_addr:{address:#x}").as_bytes());
                 Answer::TextForNow
             }
         })

@@ -5,6 +5,7 @@ use crate::host::{Host, read_bounded};
 use crate::limits;
 use crate::procfs::partitions;
 use crate::sys::clock::MonotonicNs;
+use crate::sys::text::append;
 
 /// Its row.
 pub static SPEC: Spec = Spec {
@@ -62,8 +63,8 @@ impl Decoder for MajorMinor {
         let device = input::u32_at_start(input)?;
         let (major, minor) = (device >> 8 & 0xfff, (device & 0xff) | (device >> 12 & 0xf_ff00));
         match names.tables.partitions.name(names.host, names.now_ns, (major, minor))? {
-            Some(name) => out.extend_from_slice(name.as_bytes()),
-            None => out.extend_from_slice(format!("unknown:{major}:{minor}").as_bytes()),
+            Some(name) => append(out, name.as_bytes()),
+            None => append(out, format!("unknown:{major}:{minor}").as_bytes()),
         }
         Ok(Answer::TextForNow)
     }

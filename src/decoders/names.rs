@@ -4,6 +4,7 @@
 //! which are common ones, the fewest. What `objtool` calls the padding of a function, `__pfx_NAME` right in front of it, is one
 //! byte. Beside 120,000 names of 3 MB that makes 0.7 MB.
 
+use crate::sys::text::append;
 use std::hash::Hasher;
 
 /// Ends a name; no number has a byte of zero.
@@ -39,14 +40,14 @@ impl SymbolNames {
         }
         // Paddings of paddings end with the list at the latest.
         while codes.first() == Some(&PADDING_OF_NEXT) {
-            out.extend_from_slice(PADDING_TEXT);
+            append(out, PADDING_TEXT);
             codes = behind(codes);
         }
         while let Some((&code, rest)) = codes.split_first()
             && code != END
         {
             if code == PADDING {
-                out.extend_from_slice(PADDING_TEXT);
+                append(out, PADDING_TEXT);
                 codes = rest;
                 continue;
             }
@@ -59,7 +60,7 @@ impl SymbolNames {
                     break;
                 }
             }
-            out.extend_from_slice(self.words.get(number.wrapping_sub(FIRST)));
+            append(out, self.words.get(number.wrapping_sub(FIRST)));
         }
     }
 

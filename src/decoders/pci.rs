@@ -6,6 +6,7 @@
 use super::pci_ids::{PciIds, Section};
 use super::{Answer, Asks, Built, Decoder, Gives, Names, Options, Spec, Takes, input};
 use crate::programs::config;
+use crate::sys::text::append;
 
 /// The row of `pci_vendor`.
 pub static VENDOR: Spec = Spec {
@@ -64,13 +65,13 @@ impl Decoder for Lookup {
     fn decode(&mut self, names: &mut Names<'_>, input: &[u8], out: &mut Vec<u8>) -> Result<Answer, String> {
         let ids = &mut names.tables.pci;
         if !ids.open(names.host, names.now_ns) {
-            out.extend_from_slice(b"missing pci.ids db");
+            append(out, b"missing pci.ids db");
             return Ok(Answer::TextForNow);
         }
         let number = input::unsigned(input)?;
         match (self.find)(ids, number) {
-            Ok(name) => out.extend_from_slice(name.as_bytes()),
-            Err(unknown) => out.extend_from_slice(unknown.as_bytes()),
+            Ok(name) => append(out, name.as_bytes()),
+            Err(unknown) => append(out, unknown.as_bytes()),
         }
         Ok(Answer::Text)
     }

@@ -10,6 +10,7 @@ use regex_lite::{CaptureLocations, Regex};
 
 use super::{Answer, Asks, BuildError, Built, Decoder, Gives, Names, Options, Spec, Takes, input};
 use crate::programs::config::{self, Mark};
+use crate::sys::text::append;
 
 /// Its row.
 pub static SPEC: Spec = Spec {
@@ -71,7 +72,7 @@ impl Decoder for Regexp {
         let part = patterns.iter_mut().find_map(|pattern| pattern.part(&text));
         Ok(match part {
             Some(part) => {
-                out.extend_from_slice(part.as_bytes());
+                append(out, part.as_bytes());
                 Answer::Text
             }
             None => Answer::Skip,

@@ -63,6 +63,7 @@ static X86_64: Architecture<{ room(syscall_names::X86_64) }> =
 static AARCH64: Architecture<{ room(syscall_names::AARCH64) }> =
     Architecture { kernel: Words::new(syscall_names::AARCH64), strace: STRACE_AARCH64 };
 
+use crate::sys::text::append;
 #[cfg(target_arch = "aarch64")]
 use AARCH64 as HERE;
 #[cfg(target_arch = "x86_64")]
@@ -92,8 +93,8 @@ impl Decoder for Syscall {
     fn decode(&mut self, _: &mut Names<'_>, input: &[u8], out: &mut Vec<u8>) -> Result<Answer, String> {
         let number = input::signed(input)?;
         match u64::try_from(number).ok().and_then(|number| HERE.name(number, self.0)) {
-            Some(name) => out.extend_from_slice(name.as_bytes()),
-            None => out.extend_from_slice(format!("unknown_syscall:{number}").as_bytes()),
+            Some(name) => append(out, name.as_bytes()),
+            None => append(out, format!("unknown_syscall:{number}").as_bytes()),
         }
         Ok(Answer::Text)
     }

@@ -1,6 +1,7 @@
 //! `unit`: the systemd unit of a cgroup.
 
 use super::{Answer, Asks, Decoder, Gives, Names, Spec, Takes, input, plain};
+use crate::sys::text::append;
 
 /// Its row.
 pub static SPEC: Spec = Spec {
@@ -23,7 +24,7 @@ impl Decoder for Unit {
     fn decode(&mut self, names: &mut Names<'_>, input: &[u8], out: &mut Vec<u8>) -> Result<Answer, String> {
         let id = input::unsigned(input)?;
         if let Some(path) = names.containers.paths.get(id) {
-            out.extend_from_slice(of_path(path).as_bytes());
+            append(out, of_path(path).as_bytes());
         }
         Ok(Answer::TextForNow)
     }
