@@ -320,6 +320,34 @@ mod tests {
     }
 
     #[test]
+    fn a_sorted_map_agrees() {
+        use std::collections::BTreeMap;
+        use std::fmt::Write;
+        let mut random = crate::procfs::fuzz::numbers(11);
+        // Close by, 4 GiB apart, and all over the place.
+        let spread = [12, 34, 63];
+        for round in 0..30 {
+            let mut address = || {
+                let bits = spread[random() % spread.len()];
+                (random() as u64 & ((1 << bits) - 1)) | if bits < 63 { 0xffff_ff00_0000_0000 } else { 0 }
+            };
+            let (mut list, mut model) = (String::new(), BTreeMap::new());
+            for number in 0..round * 20 {
+                let (address, name) = (address(), format!("name_{}", number % 50));
+                let _ = writeln!(list, "{address:016x} t {name}");
+                model.insert(address, name);
+            }
+            let table = table(&list);
+            for asked in (0..500).map(|_| address()).chain(model.keys().copied()) {
+                let exact = model.get(&asked).cloned().unwrap_or_default();
+                let nearest =
+                    model.range(..=asked).next_back().map(|(_, name)| name.clone()).unwrap_or_default();
+                assert_eq!((name(table.at(asked)), name(table.in_front_of(asked))), (exact, nearest));
+            }
+        }
+    }
+
+    #[test]
     fn hidden_addresses_are_no_symbols() {
         let hidden = "0000000000000000 T _stext\n0000000000000000 T _text\n0000000000000000 t a\t[m]\n";
         assert!(table(hidden).is_hidden());
