@@ -41,8 +41,19 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 } __ksym_type;
 
+struct mm_struct;
+
+struct signal_struct {
+	struct mm_struct *oom_mm;
+} __ksym_type;
+
 struct task_struct {
 	struct css_set *cgroups;
+	struct signal_struct *signal;
+	unsigned int __state;
+	__s32 pid;
+	__s32 tgid;
+	char comm[16];
 } __ksym_type;
 
 struct ns_common {
@@ -66,15 +77,43 @@ struct in6_addr {
 
 struct sock_common {
 	__u32 skc_daddr;
-	__u16 skc_dport;
+	__u16 skc_dport; /* network byte order */
+	__u16 skc_num; /* the local port, in the host's */
 	__u16 skc_family;
 	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
 } __ksym_type;
 
+struct sk_buff_head {
+	__u32 qlen;
+} __ksym_type;
+
 struct sock {
 	struct sock_common __sk_common;
+	struct sk_buff_head sk_receive_queue;
 	__u16 sk_protocol;
+} __ksym_type;
+
+struct socket {
+	struct sock *sk;
+} __ksym_type;
+
+struct net_device {
+	int ifindex;
+} __ksym_type;
+
+struct dst_entry {
+	struct net_device *dev;
+} __ksym_type;
+
+struct sk_buff {
+	struct net_device *dev;
+	struct sock *sk;
+	unsigned long _skb_refdst;
+	unsigned char *head;
+	__u16 protocol; /* network byte order */
+	__u16 transport_header;
+	__u16 network_header;
 } __ksym_type;
 
 #endif
