@@ -1,7 +1,8 @@
 //! Compiles `bpf/*.bpf.c` with clang and leaves the objects, without DWARF but with BTF, where `include_bytes!` finds them.
+//! Those of `bpf/programs` are packed together with their configs, compressed.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::{env, fs};
 
 fn main() {
@@ -12,19 +13,35 @@ fn main() {
     // The BPF headers come with the libbpf that is linked, so the two always match.
     let headers =
         PathBuf::from(env::var_os("DEP_BPF_INCLUDE").expect("libbpf-sys says where its headers are"));
-    let mut sources: Vec<PathBuf> = fs::read_dir("bpf")
-        .expect("bpf/")
-        .map(|entry| entry.expect("bpf/").path())
-        .filter(|path| path.to_string_lossy().ends_with(".bpf.c"))
-        .collect();
-    sources.sort();
-    for source in sources {
-        println!("cargo:rerun-if-changed={}", source.display());
+    for source in sources("bpf") {
         compile(&source, &headers, &out);
     }
+    let programs = out.join("programs");
+    fs::create_dir_all(&programs).expect("OUT_DIR is writable");
+    let mut archive = Vec::new();
+    for source in sources("bpf/programs") {
+        let object = compile(&source, &headers, &programs);
+        append(&mut archive, &source, &object);
+    }
+    compress(&archive, &out.join("programs.bin.gz"));
 }
 
-fn compile(source: &Path, headers: &Path, out: &Path) {
+fn sources(directory: &str) -> Vec<PathBuf> {
+    let mut sources: Vec<PathBuf> = fs::read_dir(directory)
+        .expect(directory)
+        .map(|entry| entry.expect(directory).path())
+        .filter(|path| path.to_string_lossy().ends_with(".bpf.c"))
+        .collect();
+    sources.sort_by_key(|source| name(source));
+    sources
+}
+
+fn name(source: &Path) -> String {
+    source.file_name().expect("a file").to_string_lossy().replace(".bpf.c", "")
+}
+
+fn compile(source: &Path, headers: &Path, out: &Path) -> PathBuf {
+    println!("cargo:rerun-if-changed={}", source.display());
     let object = out.join(source.file_name().expect("a file")).with_extension("o");
     let arch = match env::var("CARGO_CFG_TARGET_ARCH").as_deref() {
         Ok("aarch64") => "arm64",
@@ -38,11 +55,17 @@ fn compile(source: &Path, headers: &Path, out: &Path) {
         .arg("-I")
         .arg(headers)
         .args(["-idirafter", &format!("/usr/include/{}", multiarch())])
-        .arg(format!("-ffile-prefix-map={}=.", env::var("CARGO_MANIFEST_DIR").unwrap_or_default()))
+        // A directory that does not exist: clang then finds no source lines to put into the objects, a fifth of their size.
+        .arg(format!("-ffile-prefix-map={}=/nodeprobe", env::var("CARGO_MANIFEST_DIR").unwrap_or_default()))
         .arg(source)
         .arg("-o")
         .arg(&object));
-    run(Command::new(tool("LLVM_STRIP", "llvm-strip")).arg("-g").arg(&object));
+    // Takes away labels, and relocations of sections that libbpf does not relocate.
+    run(Command::new(tool("LLVM_STRIP", "llvm-strip"))
+        .args(["-g", "--strip-unneeded", "--discard-all"])
+        .args(["-R", ".rel.BTF", "-R", ".rel.BTF.ext", "-R", ".llvm_addrsig"])
+        .arg(&object));
+    object
 }
 
 /// Where Debian keeps `asm/types.h`.
@@ -51,6 +74,28 @@ fn multiarch() -> &'static str {
         Some("aarch64") => "aarch64-linux-gnu",
         _ => "x86_64-linux-gnu",
     }
+}
+
+/// Three lengths, name, config and object; `src/programs/builtin.rs` reads it.
+fn append(archive: &mut Vec<u8>, source: &Path, object: &Path) {
+    let name = name(source);
+    let config = source.with_file_name(format!("{name}.yaml"));
+    println!("cargo:rerun-if-changed={}", config.display());
+    let parts =
+        [name.into_bytes(), fs::read(&config).expect("a config"), fs::read(object).expect("an object")];
+    for part in &parts {
+        archive.extend(u32::try_from(part.len()).expect("small").to_le_bytes());
+    }
+    parts.iter().for_each(|part| archive.extend(part));
+}
+
+fn compress(archive: &[u8], to: &Path) {
+    let plain = to.with_extension("");
+    fs::write(&plain, archive).expect("OUT_DIR is writable");
+    let input = fs::File::open(&plain).expect("was just written");
+    let output = fs::File::create(to).expect("OUT_DIR is writable");
+    // -n: the same bytes from every build.
+    run(Command::new("gzip").args(["-9", "-n"]).stdin(Stdio::from(input)).stdout(Stdio::from(output)));
 }
 
 fn tool(variable: &str, default: &str) -> String {

@@ -91,6 +91,7 @@ struct sk_buff_head {
 struct sock {
 	struct sock_common __sk_common;
 	struct sk_buff_head sk_receive_queue;
+	__u32 sk_ack_backlog;
 	__u16 sk_protocol;
 } __ksym_type;
 

@@ -3,6 +3,8 @@
 #ifndef NODEPROBE_MAPS_H
 #define NODEPROBE_MAPS_H
 
+#include "log2.h"
+
 /* Hash maps have no entry before the first count. Whoever loses the race to make it finds the winner's; in a full map nobody
  * does, and the count is lost. */
 static __always_inline __u64 *find_or_make(void *map, const void *key)
@@ -30,24 +32,6 @@ static __always_inline void add_local(void *map, const void *key, __u64 n)
 
 	if (value)
 		*value += n;
-}
-
-/* The power of two that is `value` or the next one above: a bucket's bound is inclusive. */
-static __always_inline __u32 log2_up(__u64 value)
-{
-	__u32 bits = 0;
-
-	if (value < 2)
-		return 0;
-	value--;
-#pragma unroll
-	for (int width = 32; width; width >>= 1) {
-		if (value >> width) {
-			value >>= width;
-			bits += width;
-		}
-	}
-	return bits + 1;
 }
 
 /* For `bucket_type: exp2`: `bucket` is the last field of `key`, `max` what YAML has as bucket_max. Larger values count in the

@@ -3,8 +3,14 @@
  * config asks for (`kaddrs`). */
 #include "../kernel.h"
 
+#define PAGE_BYTES 4096
+
 /* Filled in before loading. */
 const volatile __u64 kaddr_bpf_jit_current = 0;
+
+/* Came together with counting bytes instead of pages, in Linux 5.18. */
+struct bpf_prog_pack {
+} __ksym_type;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -19,8 +25,11 @@ int on_second(void *context)
 	__u32 zero = 0;
 	__u64 bytes = 0;
 
-	if (!bpf_probe_read_kernel(&bytes, sizeof(bytes), (void *)kaddr_bpf_jit_current))
-		bpf_map_update_elem(&bpf_jit_bytes, &zero, &bytes, BPF_ANY);
+	if (bpf_probe_read_kernel(&bytes, sizeof(bytes), (void *)kaddr_bpf_jit_current))
+		return 0;
+	if (!bpf_core_type_exists(struct bpf_prog_pack))
+		bytes *= PAGE_BYTES;
+	bpf_map_update_elem(&bpf_jit_bytes, &zero, &bytes, BPF_ANY);
 	return 0;
 }
 

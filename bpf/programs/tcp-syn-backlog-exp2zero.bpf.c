@@ -4,19 +4,8 @@
 #include "../maps.h"
 
 #define MAX_BUCKET 17
-
 #define TCP_SYN_RECV 3
 #define TCP_LISTEN 10
-
-struct request_sock_queue {
-	struct {
-		int counter;
-	} qlen;
-} __ksym_type;
-
-struct inet_connection_sock {
-	struct request_sock_queue icsk_accept_queue;
-} __ksym_type;
 
 struct key {
 	__u16 port;
@@ -34,14 +23,13 @@ struct {
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(on_state, struct sock *sk, int from, int to)
 {
-	struct inet_connection_sock *copy = (void *)sk;
 	struct key key = {};
 	__u32 length;
 
-	/* A connection starts as a copy of the listening socket, queue and all, and says so before that is wiped. */
+	/* A connection starts as a copy of the listening socket, length of its queue and all. */
 	if (from != TCP_LISTEN || to != TCP_SYN_RECV)
 		return 0;
-	length = BPF_CORE_READ(copy, icsk_accept_queue.qlen.counter);
+	length = sk->sk_ack_backlog;
 	key.port = sk->__sk_common.skc_num;
 	key.bucket = length ? log2_up(length) + 1 : 0;
 	if (key.bucket > MAX_BUCKET)

@@ -1,23 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
-/* Connections whose handshake is not over, by listening port, counted whenever one gets over. */
+/* How many TCP connections wait to be accepted, by listening port, looked at whenever one more is made. */
 #include "../kernel.h"
 #include "../maps.h"
 
 #define WIDTH 50
 #define MAX_BUCKET 20
-
 #define TCP_SYN_RECV 3
 #define TCP_LISTEN 10
-
-struct request_sock_queue {
-	struct {
-		int counter;
-	} qlen;
-} __ksym_type;
-
-struct inet_connection_sock {
-	struct request_sock_queue icsk_accept_queue;
-} __ksym_type;
 
 struct key {
 	__u16 port;
@@ -35,18 +24,18 @@ struct {
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(on_state, struct sock *sk, int from, int to)
 {
-	struct inet_connection_sock *copy = (void *)sk;
 	struct key key = {};
 	__u32 length;
 
-	/* A connection starts as a copy of the listening socket, queue and all, and says so before that is wiped. */
+	/* A connection starts as a copy of the listening socket, length of its queue and all. */
 	if (from != TCP_LISTEN || to != TCP_SYN_RECV)
 		return 0;
-	length = BPF_CORE_READ(copy, icsk_accept_queue.qlen.counter);
+	length = sk->sk_ack_backlog;
 	key.port = sk->__sk_common.skc_num;
 	key.bucket = (length + WIDTH - 1) / WIDTH;
 	if (key.bucket > MAX_BUCKET)
 		key.bucket = MAX_BUCKET;
+	/* There is no sum: it would count in steps of WIDTH. */
 	add(&tcp_syn_backlog, &key, 1);
 	return 0;
 }

@@ -1,5 +1,6 @@
 //! Users' eBPF programs: `NAME.bpf.o` with a `NAME.yaml` that says how its maps become metrics.
 
+pub mod builtin;
 pub mod config;
 mod fields;
 pub mod parse;

@@ -34,6 +34,14 @@ unsafe extern "C" {
     ) -> c_int;
     fn deflate(stream: *mut ZStream, flush: c_int) -> c_int;
     fn deflateEnd(stream: *mut ZStream) -> c_int;
+    fn inflateInit2_(
+        stream: *mut ZStream,
+        window_bits: c_int,
+        version: *const c_char,
+        stream_size: c_int,
+    ) -> c_int;
+    fn inflate(stream: *mut ZStream, flush: c_int) -> c_int;
+    fn inflateEnd(stream: *mut ZStream) -> c_int;
     fn zlibVersion() -> *const c_char;
 }
 
@@ -103,6 +111,35 @@ pub fn gzip(pieces: &[Vec<u8>]) -> Option<Vec<u8>> {
     (result == Z_STREAM_END).then_some(out)
 }
 
+/// What the one gzip member `packed` holds; `None` when it is damaged, or larger than `most` bytes.
+pub fn gunzip(packed: &[u8], most: usize) -> Option<Vec<u8>> {
+    // The last four bytes are the size.
+    let size = u32::from_le_bytes(*packed.last_chunk()?) as usize;
+    if size > most {
+        return None;
+    }
+    let mut out = vec![0u8; size];
+    // SAFETY: as in `gzip`.
+    let mut stream: ZStream = unsafe { std::mem::zeroed() };
+    // SAFETY: the stream outlives its use here, and version and size are those of the linked library and of the struct.
+    let started = unsafe {
+        inflateInit2_(&raw mut stream, GZIP_WINDOW_BITS, zlibVersion(), size_of::<ZStream>() as c_int)
+    };
+    if started != Z_OK {
+        return None;
+    }
+    stream.next_in = packed.as_ptr();
+    stream.avail_in = c_uint::try_from(packed.len()).unwrap_or(0);
+    stream.next_out = out.as_mut_ptr();
+    stream.avail_out = c_uint::try_from(out.len()).unwrap_or(0);
+    // SAFETY: both pointers and counts are those of live slices; zlib writes no further than `avail_out` says.
+    let result = unsafe { inflate(&raw mut stream, Z_FINISH) };
+    let is_full = stream.avail_out == 0;
+    // SAFETY: the stream was initialised above.
+    unsafe { inflateEnd(&raw mut stream) };
+    (result == Z_STREAM_END && is_full).then_some(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +159,24 @@ mod tests {
         input.write_all(&packed).unwrap();
         drop(input);
         assert_eq!(gunzip.wait_with_output().unwrap().stdout, pieces.concat());
+    }
+
+    #[test]
+    fn what_is_packed_comes_out_again() {
+        let text = b"what goes in comes out again and again and again".repeat(1000);
+        let packed = gzip(&[text.clone()]).unwrap();
+        assert_eq!(gunzip(&packed, text.len()).unwrap(), text);
+        assert_eq!(gunzip(&packed, text.len() - 1), None);
+        assert_eq!(gunzip(&gzip(&[]).unwrap(), 0).unwrap(), b"");
+        // Cut, changed in the middle, too large a size in the end, and nothing at all.
+        assert_eq!(gunzip(&packed[..packed.len() - 9], 1 << 20), None);
+        let mut changed = packed.clone();
+        changed[packed.len() / 2] ^= 1;
+        assert_eq!(gunzip(&changed, 1 << 20), None);
+        let mut longer = packed.clone();
+        longer[packed.len() - 4] += 1;
+        assert_eq!(gunzip(&longer, 1 << 20), None);
+        assert_eq!(gunzip(b"", 1 << 20), None);
     }
 
     #[test]
