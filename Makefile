@@ -4,6 +4,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help run build test check bench size install uninstall clean vendor docs syscalls
+.PHONY: help run build bpf test check bench size install uninstall clean vendor docs
 
 # auto: Rust's ready-made musl target, or a std compiled here when that cannot be had.  build: always compile std.
 STD ?= auto
@@ -13,6 +14,9 @@ VENDORED ?=
 export VENDORED
 # Flags for the agent (run), for the bench (bench) or for the test programs (test).
 ARGS ?=
+# A BPF program to compile, and where to: make bpf SRC=x.bpf.c [OUT=x.bpf.o] [BTF=types of another kernel].
+SRC ?=
+export BTF
 # One integration test file: make test T=name.
 T ?=
 PREFIX ?= /usr/local
@@ -23,9 +27,9 @@ MAX_SIZE := 1572864
 export PATH := $(PATH):$(HOME)/.cargo/bin
 CARGO := vendor/cargo.sh
 TARGET := x86_64-unknown-linux-musl
-OUT := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/nodeprobe
+BINARY := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/nodeprobe
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo -E)
-BPF_C := $(wildcard bpf/*.c bpf/*.h)
+BPF_C := $(wildcard bpf/*.c bpf/*.h bpf/include/*.h bpf/programs/*.c)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -38,7 +42,12 @@ run: build ## build, then start the agent as root in the foreground (ARGS="--fla
 build: ## build the static release binary, dist/nodeprobe (STD=build compiles std here)
 	@vendor/setup.sh build
 	@$(CARGO) build --release --locked --bin nodeprobe
-	@install -D -m 755 $(OUT) dist/nodeprobe
+	@install -D -m 755 $(BINARY) dist/nodeprobe
+
+bpf: ## compile a BPF program of your own (SRC=x.bpf.c, OUT=x.bpf.o) with our headers and this kernel's types
+	@[ -n "$(SRC)" ] || { echo "make bpf SRC=path/to/x.bpf.c [OUT=x.bpf.o]" >&2; exit 2; }
+	@vendor/setup.sh bpf
+	@vendor/bpf.sh "$(SRC)" $(OUT)
 
 test: ## everything CI checks: style, unit, golden and kernel tests (T=name: one test file)
 	@vendor/setup.sh test

@@ -1,5 +1,6 @@
 #!/bin/bash
-# vendor/setup.sh build|test|check: install what `make build`, `make test` or `make check` needs and does not find.
+# vendor/setup.sh build|test|check|bpf: install what `make build`, `make test`, `make check` or `make bpf` needs and does
+# not find.
 # Debian and Ubuntu packages, the Rust toolchain of rust-toolchain.toml and its musl target. Does nothing, in well
 # under a second, when everything is there.
 #   STD=auto (default)  Rust's ready-made musl target; when it cannot be had, get ready to compile std here
@@ -18,6 +19,7 @@ try3() { for n in 1 2 3; do "$@" && return; say "attempt $n failed: $*"; sleep 3
 build="clang=clang llvm=llvm-strip musl-tools=musl-gcc linux-libc-dev=/usr/include/linux/bpf.h make=make
  pkg-config=pkg-config autoconf=autoconf automake=automake autopoint=autopoint libtool=libtoolize gettext=msgfmt
  flex=flex bison=bison gawk=gawk gcc=gcc libc6-dev=/usr/include/stdlib.h util-linux=flock"
+bpf="clang=clang llvm=llvm-strip bpftool=bpftool linux-libc-dev=/usr/include/linux/bpf.h"
 check="clang-format=clang-format"
 test="prometheus=promtool prometheus=prometheus curl=curl python3=python3 iproute2=ip util-linux=unshare
  procps=pkill strace=strace"
@@ -25,7 +27,8 @@ case $want in
 build) list=$build ;;
 check) list="$build $check" ;;
 test) list="$build $check $test" ;;
-*) say "build, check or test, not '$want'"; exit 2 ;;
+bpf) list=$bpf ;;
+*) say "build, check, test or bpf, not '$want'"; exit 2 ;;
 esac
 
 missing=""
@@ -62,6 +65,7 @@ if ! command -v rustc >/dev/null; then
 	say "no rustc: install rustup first (https://rustup.rs); it fetches the version in rust-toolchain.toml by itself"
 	exit 2
 fi
+[ "$want" != bpf ] || exit 0
 # The first call in this directory makes rustup fetch the pinned toolchain.
 sysroot=$(try3 timeout 600 rustc --print sysroot)
 
