@@ -7,6 +7,7 @@
 #define ETHERNET 14
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
+#define IPV4_HEADER 20
 #define IPV4_PROTOCOL 9
 #define IPV6_NEXT_HEADER 6
 #define IPV6_HEADER 40
@@ -37,16 +38,15 @@ static __always_inline void read_packet(const __u8 *at, const __u8 *end, struct 
 {
 	__u32 header;
 
-	if (at + ETHERNET + IPV6_HEADER > end)
+	if (at + ETHERNET + IPV4_HEADER > end)
 		return;
-	switch (big_endian(at + ETHERNET - 2)) {
+	at += ETHERNET;
+	switch (big_endian(at - 2)) {
 	case ETH_P_IP:
-		at += ETHERNET;
 		header = (at[0] & 0xf) * 4;
 		key->protocol = at[IPV4_PROTOCOL];
 		break;
 	case ETH_P_IPV6:
-		at += ETHERNET;
 		header = IPV6_HEADER;
 		key->protocol = at[IPV6_NEXT_HEADER];
 		break;
