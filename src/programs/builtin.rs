@@ -19,44 +19,53 @@ pub struct Builtin {
     pub object: Vec<u8>,
 }
 
-/// The names of all, sorted.
-pub fn names() -> Vec<String> {
-    let mut names = Vec::new();
-    walk(&unpack(), |name, _, _| names.push(text(name)));
-    names
+/// An entry of the archive.
+struct Entry<'a> {
+    name: &'a [u8],
+    config: &'a [u8],
+    object: &'a [u8],
 }
 
-/// Those of `wanted` that there are.
+/// The names of all, sorted.
+pub fn names() -> Vec<String> {
+    entries(&unpack()).map(|entry| text(entry.name)).collect()
+}
+
+/// Those of `wanted` that there are, sorted by name.
 pub fn get(wanted: &[&str]) -> Vec<Builtin> {
-    let mut found = Vec::new();
-    walk(&unpack(), |name, config, object| {
-        if wanted.iter().any(|wanted| wanted.as_bytes() == name) {
-            found.push(Builtin { name: text(name), config: text(config), object: object.to_vec() });
-        }
-    });
-    found
+    entries(&unpack())
+        .filter(|entry| wanted.iter().any(|wanted| wanted.as_bytes() == entry.name))
+        .map(|entry| Builtin {
+            name: text(entry.name),
+            config: text(entry.config),
+            object: entry.object.to_vec(),
+        })
+        .collect()
 }
 
 fn unpack() -> Vec<u8> {
     zlib::gunzip(ARCHIVE, MOST_BYTES).unwrap_or_default()
 }
 
-fn walk(mut archive: &[u8], mut each: impl FnMut(&[u8], &[u8], &[u8])) {
-    while let Some((name, config, object, rest)) = split(archive) {
-        each(name, config, object);
-        archive = rest;
-    }
+fn entries(archive: &[u8]) -> impl Iterator<Item = Entry<'_>> {
+    let mut rest = archive;
+    std::iter::from_fn(move || {
+        let (entry, behind) = split(rest)?;
+        rest = behind;
+        Some(entry)
+    })
 }
 
-fn split(archive: &[u8]) -> Option<(&[u8], &[u8], &[u8], &[u8])> {
-    let (lengths, archive) = archive.split_at_checked(12)?;
+/// The first entry, and what is behind it; `None` at the end, and for an entry that is cut.
+fn split(archive: &[u8]) -> Option<(Entry<'_>, &[u8])> {
+    let (lengths, rest) = archive.split_at_checked(12)?;
     let length = |part: usize| {
         lengths[part * 4..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize)
     };
-    let (name, archive) = archive.split_at_checked(length(0))?;
-    let (config, archive) = archive.split_at_checked(length(1))?;
-    let (object, archive) = archive.split_at_checked(length(2))?;
-    Some((name, config, object, archive))
+    let (name, rest) = rest.split_at_checked(length(0))?;
+    let (config, rest) = rest.split_at_checked(length(1))?;
+    let (object, rest) = rest.split_at_checked(length(2))?;
+    Some((Entry { name, config, object }, rest))
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -90,8 +99,6 @@ mod tests {
     #[test]
     fn a_cut_archive_ends_early() {
         let archive = unpack();
-        let mut count = 0;
-        walk(&archive[..archive.len() - 1], |_, _, _| count += 1);
-        assert_eq!(count, names().len() - 1);
+        assert_eq!(entries(&archive[..archive.len() - 1]).count(), names().len() - 1);
     }
 }

@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn what_is_packed_comes_out_again() {
         let text = b"what goes in comes out again and again and again".repeat(1000);
-        let packed = gzip(&[text.clone()]).unwrap();
+        let packed = gzip(std::slice::from_ref(&text)).unwrap();
         assert_eq!(gunzip(&packed, text.len()).unwrap(), text);
         assert_eq!(gunzip(&packed, text.len() - 1), None);
         assert_eq!(gunzip(&gzip(&[]).unwrap(), 0).unwrap(), b"");
