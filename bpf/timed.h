@@ -27,7 +27,7 @@ struct call {
 /* LRU: calls whose return the kernel had no room to watch stay behind. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
+	__uint(max_entries, 2048);
 	__type(key, struct call);
 	__type(value, __u64);
 } calls SEC(".maps");

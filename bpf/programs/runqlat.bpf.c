@@ -14,7 +14,7 @@ struct task_struct___old {
 /* Since when; threads beyond the limit are not measured. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 8192);
 	__type(key, __s32);
 	__type(value, __u64);
 } waiting SEC(".maps");

@@ -23,7 +23,7 @@ struct key {
 /* LRU: a thread that is killed in the middle stays behind. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
+	__uint(max_entries, 1024);
 	__type(key, struct wait);
 	__type(value, __u64);
 } waits SEC(".maps");
