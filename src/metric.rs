@@ -50,6 +50,19 @@ pub struct Desc {
     slot: AtomicU32,
 }
 
+/// A metric family that a config declares; its series have no constant labels, and those with the same labels add up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DynamicDesc {
+    /// The family's name.
+    pub name: Box<str>,
+    /// The help line.
+    pub help: Box<str>,
+    /// The type line.
+    pub kind: Kind,
+    /// The label names, in the order in which a `Writer` takes their values.
+    pub labels: Box<[Box<str>]>,
+}
+
 impl Desc {
     /// A family whose value only grows.
     pub const fn counter(name: &'static str, help: &'static str, labels: &'static [&'static str]) -> Desc {

@@ -4,10 +4,11 @@
 //! and no series is copied a second time. Format: Prometheus text 0.0.4
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use crate::limits;
-use crate::metric::{Desc, Duplicate, Kind, Scope};
+use crate::metric::{Desc, Duplicate, DynamicDesc, Kind, Scope};
 use crate::number;
 use crate::sys::prefetch;
 use crate::sys::text::{append, expect_much};
@@ -56,16 +57,18 @@ impl Body {
 #[derive(Debug)]
 pub struct Registry {
     families: Vec<Family>,
+    /// Families that configs declare, in the order in which they were first met.
+    dynamic: Vec<Family>,
     node_labels: ConstLabels,
     series_limit: u32,
     seed: u64,
 }
 
 /// What a family held in this scrape, for the metrics about metrics.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct FamilyCount {
     /// The family's name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Series in this scrape.
     pub series: u32,
     /// Series refused since the start because the family was at its cap.
@@ -85,7 +88,7 @@ impl Registry {
         let mut families: Vec<Family> = Vec::new();
         for desc in descs {
             assert!(
-                families.iter().all(|family| family.desc.name != desc.name),
+                families.iter().all(|family| family.name != desc.name),
                 "{} is declared twice",
                 desc.name
             );
@@ -93,7 +96,22 @@ impl Registry {
             families.push(Family::new(desc));
         }
         let seed = RandomState::new().build_hasher().finish();
-        Registry { families, node_labels, series_limit, seed }
+        Registry { families, dynamic: Vec::new(), node_labels, series_limit, seed }
+    }
+
+    /// The family that a config declares. `unique`: no label set will be added twice in this scrape, so none is looked for.
+    pub fn dynamic(&mut self, desc: &DynamicDesc, unique: bool) -> Writer<'_> {
+        let known = self.dynamic.iter().position(|family| *family.name == *desc.name);
+        let at = known.unwrap_or_else(|| {
+            self.dynamic.push(Family::dynamic(desc));
+            self.dynamic.len() - 1
+        });
+        let family = &mut self.dynamic[at];
+        if family.text.is_empty() && !family.is_declared_as(desc) {
+            // Another config took the name over.
+            *family = Family { dropped: family.dropped, ..Family::dynamic(desc) };
+        }
+        Writer { family, constant: &[], limit: self.series_limit, seed: self.seed, unique }
     }
 
     /// Adds a series of a `node_*` family or of nodeprobe itself. `labels` are the values of the `Desc`'s labels, in order.
@@ -117,29 +135,18 @@ impl Registry {
         sum: f64,
         count: u64,
     ) {
-        let Some((family, node)) = family_of(&mut self.families, &self.node_labels, desc) else {
-            return;
-        };
-        let limit = self.series_limit;
-        let constant = if desc.scope() == Scope::Node { node } else { &[] };
-        let mut le = Vec::with_capacity(24);
-        for (bound, cumulative) in buckets.iter().copied().chain([(f64::INFINITY, count)]) {
-            le.clear();
-            number::write(&mut le, bound);
-            let le = std::str::from_utf8(&le).unwrap_or("");
-            family.add("_bucket", constant, labels, Some(le), cumulative as f64, limit, self.seed);
+        if let Some(mut writer) = self.writer(desc, None) {
+            writer.histogram(labels, buckets.iter().copied(), sum, count);
         }
-        family.add("_sum", constant, labels, None, sum, limit, self.seed);
-        family.add("_count", constant, labels, None, count as f64, limit, self.seed);
     }
 
     /// What every family with series, or with refused ones, holds by now.
     pub fn counts(&self) -> Vec<FamilyCount> {
-        self.families
-            .iter()
+        let families = self.families.iter().chain(&self.dynamic);
+        families
             .filter(|family| family.series > 0 || family.dropped > 0)
             .map(|family| FamilyCount {
-                name: family.desc.name,
+                name: family.name.clone(),
                 series: family.series,
                 dropped: family.dropped,
             })
@@ -148,31 +155,82 @@ impl Registry {
 
     /// Ends the scrape: hands the text out and starts anew.
     pub fn finish(&mut self) -> Body {
-        Body { pieces: self.families.iter_mut().filter_map(Family::take).collect() }
+        self.dynamic.retain(|family| !family.text.is_empty() || family.dropped > 0);
+        let families = self.families.iter_mut().chain(&mut self.dynamic);
+        Body { pieces: families.filter_map(Family::take).collect() }
     }
 
     fn series(&mut self, desc: &'static Desc, container: Option<&ConstLabels>, labels: &[&str], value: f64) {
-        let Some((family, node)) = family_of(&mut self.families, &self.node_labels, desc) else {
-            return;
-        };
+        if let Some(mut writer) = self.writer(desc, container) {
+            writer.add(labels, value);
+        }
+    }
+
+    fn writer<'a>(
+        &'a mut self,
+        desc: &'static Desc,
+        container: Option<&'a ConstLabels>,
+    ) -> Option<Writer<'a>> {
+        let family = self
+            .families
+            .get_mut(desc.slot())
+            .filter(|family| family.desc.is_some_and(|known| std::ptr::eq(known, desc)));
+        debug_assert!(family.is_some(), "{} is in no collector's metrics", desc.name);
         let constant = match (container, desc.scope()) {
             (Some(container), _) => &container.0,
-            (None, Scope::Node) => node,
+            (None, Scope::Node) => &self.node_labels.0,
             (None, _) => &[][..],
         };
-        family.add("", constant, labels, None, value, self.series_limit, self.seed);
+        Some(Writer { family: family?, constant, limit: self.series_limit, seed: self.seed, unique: false })
     }
 }
 
-/// The family of `desc` beside the node's labels, borrowed apart.
-fn family_of<'a>(
-    families: &'a mut [Family],
-    node: &'a ConstLabels,
-    desc: &'static Desc,
-) -> Option<(&'a mut Family, &'a [u8])> {
-    let family = families.get_mut(desc.slot()).filter(|family| std::ptr::eq(family.desc, desc));
-    debug_assert!(family.is_some(), "{} is in no collector's metrics", desc.name);
-    Some((family?, &node.0))
+/// Adds series to one family.
+pub struct Writer<'a> {
+    family: &'a mut Family,
+    /// Labels in front of all others.
+    constant: &'a [u8],
+    limit: u32,
+    seed: u64,
+    unique: bool,
+}
+
+impl Writer<'_> {
+    /// Adds a series; `labels` are the values of the family's labels, in order.
+    #[inline]
+    pub fn add(&mut self, labels: &[&str], value: f64) {
+        self.line("", labels, None, value);
+    }
+
+    /// Adds a histogram: upper bounds with **cumulative** counts, without `+Inf`, which is `count`.
+    pub fn histogram(
+        &mut self,
+        labels: &[&str],
+        buckets: impl Iterator<Item = (f64, u64)>,
+        sum: f64,
+        count: u64,
+    ) {
+        let mut le = Vec::with_capacity(24);
+        for (bound, cumulative) in buckets.chain([(f64::INFINITY, count)]) {
+            le.clear();
+            number::write(&mut le, bound);
+            let le = std::str::from_utf8(&le).unwrap_or("");
+            self.line("_bucket", labels, Some(le), cumulative as f64);
+        }
+        self.line("_sum", labels, None, sum);
+        self.line("_count", labels, None, count as f64);
+    }
+
+    /// Counts series that were left out before they came here.
+    pub fn refuse(&mut self, count: u64) {
+        self.family.dropped += count;
+    }
+
+    #[inline]
+    fn line(&mut self, suffix: &str, labels: &[&str], le: Option<&str>, value: f64) {
+        let Writer { constant, limit, seed, unique, .. } = *self;
+        self.family.add(suffix, constant, labels, le, value, limit, seed, unique);
+    }
 }
 
 /// Bytes of a family from which on large pages pay: two of them.
@@ -181,7 +239,12 @@ const LARGE: usize = 4 << 20;
 /// The text of one family as it grows.
 #[derive(Debug)]
 struct Family {
-    desc: &'static Desc,
+    name: Cow<'static, str>,
+    help: Cow<'static, str>,
+    kind: Kind,
+    duplicate: Duplicate,
+    /// Its declaration, if it is one of nodeprobe's own.
+    desc: Option<&'static Desc>,
     /// What stands before the value of each label: `",name="`, of which the first label needs no `",`.
     joints: Box<[Box<[u8]>]>,
     text: Vec<u8>,
@@ -196,10 +259,41 @@ struct Family {
 
 impl Family {
     fn new(desc: &'static Desc) -> Family {
-        let joint = |name: &&str| format!("\",{name}=\"").into_bytes().into_boxed_slice();
         Family {
-            desc,
-            joints: desc.labels.iter().map(joint).collect(),
+            desc: Some(desc),
+            duplicate: desc.duplicate,
+            ..Family::empty(
+                desc.name.into(),
+                desc.help.into(),
+                desc.kind,
+                desc.labels.iter().map(|name| joint(name)),
+            )
+        }
+    }
+
+    fn dynamic(desc: &DynamicDesc) -> Family {
+        let joints = desc.labels.iter().map(|name| joint(name));
+        Family::empty(desc.name.to_string().into(), desc.help.to_string().into(), desc.kind, joints)
+    }
+
+    fn is_declared_as(&self, desc: &DynamicDesc) -> bool {
+        let joints = desc.labels.iter().map(|name| joint(name));
+        self.help == *desc.help && self.kind == desc.kind && self.joints.iter().cloned().eq(joints)
+    }
+
+    fn empty(
+        name: Cow<'static, str>,
+        help: Cow<'static, str>,
+        kind: Kind,
+        joints: impl Iterator<Item = Box<[u8]>>,
+    ) -> Family {
+        Family {
+            name,
+            help,
+            kind,
+            duplicate: Duplicate::Add,
+            desc: None,
+            joints: joints.collect(),
             text: Vec::new(),
             series: 0,
             dropped: 0,
@@ -220,21 +314,26 @@ impl Family {
         value: f64,
         limit: u32,
         seed: u64,
+        unique: bool,
     ) {
-        debug_assert_eq!(labels.len(), self.desc.labels.len(), "{}", self.desc.name);
+        debug_assert_eq!(labels.len(), self.joints.len(), "{}", self.name);
         if self.text.is_empty() {
             self.head();
         }
-        let mut hash =
-            [suffix.as_bytes(), constant].into_iter().fold(seed, |state, part| hash(part, state, seed));
-        for label in labels.iter().copied().chain(le) {
-            hash = self::hash(label.as_bytes(), hash, seed);
+        let mut hash = seed;
+        if !unique {
+            for part in [suffix.as_bytes(), constant]
+                .into_iter()
+                .chain(labels.iter().copied().chain(le).map(str::as_bytes))
+            {
+                hash = self::hash(part, hash, seed);
+            }
+            // The line is written while its place in the table is on its way from memory.
+            self.seen.expect(hash);
         }
-        // The line is written while its place in the table is on its way from memory.
-        self.seen.expect(hash);
         let start = self.text.len();
         let text = &mut self.text;
-        append(text, self.desc.name.as_bytes());
+        append(text, self.name.as_bytes());
         append(text, suffix.as_bytes());
         let own = !labels.is_empty() || le.is_some();
         if own || !constant.is_empty() {
@@ -260,7 +359,12 @@ impl Family {
         text.push(b' ');
         // A text beyond 4 GiB would break the offsets; no scrape comes near, and none may.
         let full = self.series >= limit || text.len() > u32::MAX as usize;
-        match self.seen.insert(text, start, hash, full) {
+        let place = match unique {
+            true if full => Place::Refused,
+            true => Place::New,
+            false => self.seen.insert(text, start, hash, full),
+        };
+        match place {
             Place::New => {
                 number::write(text, value);
                 text.push(b'\n');
@@ -278,18 +382,18 @@ impl Family {
     }
 
     fn head(&mut self) {
-        let Desc { name, help, kind, .. } = self.desc;
-        self.text.reserve(self.expected);
-        if self.expected >= LARGE {
-            expect_much(&mut self.text);
+        let Family { name, help, kind, text, expected, .. } = self;
+        text.reserve(*expected);
+        if *expected >= LARGE {
+            expect_much(text);
         }
-        self.text.extend_from_slice(b"# HELP ");
-        self.text.extend_from_slice(name.as_bytes());
-        self.text.push(b' ');
-        escape_help(&mut self.text, help);
-        self.text.extend_from_slice(b"\n# TYPE ");
-        self.text.extend_from_slice(name.as_bytes());
-        self.text.extend_from_slice(match kind {
+        text.extend_from_slice(b"# HELP ");
+        text.extend_from_slice(name.as_bytes());
+        text.push(b' ');
+        escape_help(text, help);
+        text.extend_from_slice(b"\n# TYPE ");
+        text.extend_from_slice(name.as_bytes());
+        text.extend_from_slice(match kind {
             Kind::Counter => b" counter\n",
             Kind::Gauge => b" gauge\n",
             Kind::Histogram => b" histogram\n",
@@ -300,7 +404,8 @@ impl Family {
         let merges = std::mem::take(&mut self.merges);
         let mut text = std::mem::take(&mut self.text);
         if !merges.is_empty() {
-            text = merge(&text, merges, self.desc);
+            let add = self.kind != Kind::Gauge || self.duplicate == Duplicate::Add;
+            text = merge(&text, merges, add);
         }
         self.expected = text.len();
         self.series = 0;
@@ -309,8 +414,13 @@ impl Family {
     }
 }
 
-/// Rewrites `text` with the values of later duplicates put into the first series of their labels.
-fn merge(text: &[u8], mut merges: Vec<(u32, f64)>, desc: &Desc) -> Vec<u8> {
+/// What stands before the value of label `name`: `",name="`, of which the first label needs no `",`.
+fn joint(name: &str) -> Box<[u8]> {
+    format!("\",{name}=\"").into_bytes().into()
+}
+
+/// Rewrites `text` with the values of later duplicates put into the first series of their labels: their sum, or the largest.
+fn merge(text: &[u8], mut merges: Vec<(u32, f64)>, add: bool) -> Vec<u8> {
     merges.sort_by_key(|&(start, _)| start);
     let mut out = Vec::with_capacity(text.len() + 16);
     let mut copied = 0;
@@ -321,7 +431,6 @@ fn merge(text: &[u8], mut merges: Vec<(u32, f64)>, desc: &Desc) -> Vec<u8> {
         let value_at = memchr::memrchr(b' ', &text[start..end]).map_or(end, |at| start + at + 1);
         let first =
             std::str::from_utf8(&text[value_at..end]).ok().and_then(|text| text.parse().ok()).unwrap_or(0.0);
-        let add = desc.kind != Kind::Gauge || desc.duplicate == Duplicate::Add;
         let value =
             same.iter().fold(first, |all, &(_, value)| if add { all + value } else { f64::max(all, value) });
         out.extend_from_slice(&text[copied..value_at]);
@@ -597,6 +706,32 @@ mod tests {
         assert_eq!(registry.counts()[0].series, 20_000);
         let text = String::from_utf8(registry.finish().pieces.concat()).unwrap();
         assert!(text.lines().skip(2).all(|line| line.ends_with(" 1")), "every series added its two values");
+    }
+
+    #[test]
+    fn families_of_configs_come_and_go() {
+        let mut registry = Registry::new([], ConstLabels::default(), 3);
+        let desc = |help: &str, labels: &[&str]| DynamicDesc {
+            name: "x_total".into(),
+            help: help.into(),
+            kind: Kind::Counter,
+            labels: labels.iter().map(|&label| label.into()).collect(),
+        };
+        let text = |registry: &mut Registry| String::from_utf8(registry.finish().pieces.concat()).unwrap();
+        registry.dynamic(&desc("One.", &["a", "b"]), true).add(&["1", "2"], 3.0);
+        assert_eq!(
+            text(&mut registry),
+            "# HELP x_total One.\n# TYPE x_total counter\nx_total{a=\"1\",b=\"2\"} 3\n"
+        );
+        // Another config has the name now; two of them share it.
+        for value in [1.0, 4.0] {
+            let mut writer = registry.dynamic(&desc("Two.", &["c"]), false);
+            writer.add(&["1"], value);
+            writer.refuse(2);
+        }
+        assert_eq!((registry.counts()[0].series, registry.counts()[0].dropped), (1, 4));
+        assert_eq!(text(&mut registry), "# HELP x_total Two.\n# TYPE x_total counter\nx_total{c=\"1\"} 5\n");
+        assert_eq!(text(&mut registry), "");
     }
 
     #[test]

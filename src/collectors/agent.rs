@@ -189,9 +189,9 @@ impl Collector for Itself {
             out.add(&HANDLER_ERRORS, &[cause], 0.0);
         }
         for family in out.counts() {
-            out.add(&SERIES, &[family.name], f64::from(family.series));
+            out.add(&SERIES, &[&family.name], f64::from(family.series));
             if family.dropped > 0 {
-                out.add(&DROPPED, &[family.name], family.dropped as f64);
+                out.add(&DROPPED, &[&family.name], family.dropped as f64);
             }
         }
         debug_assert_eq!(world.status.len(), COLLECTORS.len());
