@@ -1,0 +1,212 @@
+//! Maps in the kernel.
+
+use std::collections::HashSet;
+use std::ffi::c_int;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use libbpf_sys as raw;
+
+use super::{MapType, check, failure};
+use crate::error::{Context, Error, Reason, Result};
+
+/// Entries taken from a map in one batch.
+const BATCH: u32 = 256;
+
+/// Processors the kernel may ever have, which is how many values an entry of a per-CPU map has.
+pub fn possible_cpus() -> usize {
+    // SAFETY: reads a file in /sys, once.
+    usize::try_from(unsafe { raw::libbpf_num_possible_cpus() }).unwrap_or(1).max(1)
+}
+
+/// A map in the kernel.
+#[derive(Debug)]
+pub struct Map {
+    fd: OwnedFd,
+    kind: MapType,
+    key_size: usize,
+    /// Bytes of an entry's value, those of all processors together.
+    value_size: usize,
+    max_entries: usize,
+    batches: bool,
+    keys: Vec<u8>,
+    values: Vec<u8>,
+}
+
+impl Map {
+    pub(super) fn new(fd: OwnedFd) -> Result<Map> {
+        let mut info = raw::bpf_map_info::default();
+        let mut size = size_of::<raw::bpf_map_info>() as u32;
+        // SAFETY: pointer and size are those of the struct.
+        check(unsafe { raw::bpf_map_get_info_by_fd(fd.as_raw_fd(), &raw mut info, &raw mut size) })?;
+        let kind = MapType(info.type_);
+        let mut value_size = info.value_size as usize;
+        if kind.is_per_cpu() {
+            value_size = value_size.next_multiple_of(8) * possible_cpus();
+        }
+        Ok(Map {
+            fd,
+            kind,
+            key_size: info.key_size as usize,
+            value_size,
+            max_entries: info.max_entries as usize,
+            batches: true,
+            keys: Vec::new(),
+            values: Vec::new(),
+        })
+    }
+
+    /// Its type.
+    pub fn kind(&self) -> MapType {
+        self.kind
+    }
+
+    /// Bytes of a key.
+    pub fn key_size(&self) -> usize {
+        self.key_size
+    }
+
+    /// Bytes of an entry's value, those of all processors together.
+    pub fn value_size(&self) -> usize {
+        self.value_size
+    }
+
+    /// Hands every entry's key and value to `each`. Entries made meanwhile may or may not be among them.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn for_each(&mut self, mut each: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        if self.batches && self.for_each_in_batches(&mut each)? {
+            return Ok(());
+        }
+        // Kernels before 5.6 have no batches.
+        self.batches = false;
+        self.for_each_by_key(each)
+    }
+
+    /// False when the kernel does not know batches for this map; nothing was handed out then.
+    fn for_each_in_batches(&mut self, each: &mut impl FnMut(&[u8], &[u8])) -> Result<bool> {
+        let mut batch_size = BATCH;
+        // The cursor of a hash map is a bucket number; of others a key.
+        let mut cursor = vec![0u8; self.key_size.max(8)];
+        let mut first = true;
+        loop {
+            self.keys.resize(batch_size as usize * self.key_size, 0);
+            self.values.resize(batch_size as usize * self.value_size, 0);
+            let mut count = batch_size;
+            let start = if first { std::ptr::null_mut() } else { cursor.as_mut_ptr() };
+            // SAFETY: the buffers hold `count` keys and values, the cursor at least a key; in and out cursor may be one.
+            let result = unsafe {
+                raw::bpf_map_lookup_batch(
+                    self.fd.as_raw_fd(),
+                    start.cast(),
+                    cursor.as_mut_ptr().cast(),
+                    self.keys.as_mut_ptr().cast(),
+                    self.values.as_mut_ptr().cast(),
+                    &raw mut count,
+                    std::ptr::null(),
+                )
+            };
+            match -result {
+                // A bucket holds more entries than the batch: try again with room for them.
+                libc::ENOSPC if batch_size < 1 << 16 => {
+                    batch_size *= 2;
+                    continue;
+                }
+                0 | libc::ENOENT => {}
+                libc::EINVAL | libc::EOPNOTSUPP | 524 if first => return Ok(false),
+                _ => return Err(failure(i64::from(result))).context("read map"),
+            }
+            let (keys, values) =
+                (self.keys.chunks_exact(self.key_size), self.values.chunks_exact(self.value_size));
+            keys.zip(values).take(count as usize).for_each(|(key, value)| each(key, value));
+            if result != 0 {
+                return Ok(true);
+            }
+            first = false;
+        }
+    }
+
+    fn for_each_by_key(&mut self, mut each: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        // A key that goes while it is the previous one sends the walk back to the start: nothing may be handed out twice.
+        let mut seen = HashSet::new();
+        let mut key = vec![0u8; self.key_size];
+        let mut previous: Option<Box<[u8]>> = None;
+        // Twice round is enough, whatever comes and goes meanwhile.
+        for _ in 0..self.max_entries.saturating_mul(2).saturating_add(1) {
+            let from = previous.as_ref().map_or(std::ptr::null(), |key| key.as_ptr());
+            // SAFETY: both keys have the map's key size.
+            let result = unsafe {
+                raw::bpf_map_get_next_key(self.fd.as_raw_fd(), from.cast(), key.as_mut_ptr().cast())
+            };
+            match -result {
+                0 => {}
+                libc::ENOENT => break,
+                _ => return Err(failure(i64::from(result))).context("read map"),
+            }
+            let key: Box<[u8]> = key.as_slice().into();
+            if seen.insert(key.clone())
+                && let Some(value) = self.get(&key)?
+            {
+                each(&key, &value);
+            }
+            previous = Some(key);
+        }
+        Ok(())
+    }
+
+    /// The value of `key`, if there is one.
+    ///
+    /// # Errors
+    /// What the kernel says; a key of the wrong size.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.check_size(key.len(), self.key_size)?;
+        let mut value = vec![0u8; self.value_size];
+        // SAFETY: key and value have the map's sizes.
+        let result = unsafe {
+            raw::bpf_map_lookup_elem(self.fd.as_raw_fd(), key.as_ptr().cast(), value.as_mut_ptr().cast())
+        };
+        match -result {
+            0 => Ok(Some(value)),
+            libc::ENOENT => Ok(None),
+            _ => Err(failure(i64::from(result))).context("read map"),
+        }
+    }
+
+    /// Sets the value of `key`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// What the kernel says, E2BIG for a map that is full; a key or value of the wrong size.
+    pub fn set(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.check_size(key.len(), self.key_size)?;
+        self.check_size(value.len(), self.value_size)?;
+        // SAFETY: key and value have the map's sizes.
+        let result = unsafe {
+            raw::bpf_map_update_elem(self.fd.as_raw_fd(), key.as_ptr().cast(), value.as_ptr().cast(), 0)
+        };
+        check(result as c_int).context("write to map").map(drop)
+    }
+
+    /// Removes `key`; one that is not there is no error.
+    ///
+    /// # Errors
+    /// What the kernel says; a key of the wrong size.
+    pub fn delete(&self, key: &[u8]) -> Result<()> {
+        self.check_size(key.len(), self.key_size)?;
+        // SAFETY: the key has the map's key size.
+        let result = unsafe { raw::bpf_map_delete_elem(self.fd.as_raw_fd(), key.as_ptr().cast()) };
+        if result == -libc::ENOENT { Ok(()) } else { check(result).context("delete from map").map(drop) }
+    }
+
+    fn check_size(&self, size: usize, expected: usize) -> Result<()> {
+        if size == expected {
+            return Ok(());
+        }
+        Err(Error::new(Reason::Failed, format!("{size} bytes for a map that has {expected}")))
+    }
+}
+
+impl AsRawFd for Map {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
