@@ -3,8 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euc
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build test check bench size install uninstall clean vendor docs syscalls
-.PHONY: help run build bpf test check bench size install uninstall clean vendor docs
+.PHONY: help run build bpf test check bench size install uninstall clean vendor docs syscalls
 
 # auto: Rust's ready-made musl target, or a std compiled here when that cannot be had.  build: always compile std.
 STD ?= auto

@@ -7,12 +7,17 @@ use std::{env, fs};
 
 fn main() {
     println!("cargo:rerun-if-changed=bpf");
+    // Users' programs may wait for this function of the stripped binary (src/sys/process.rs).
+    println!("cargo:rustc-link-arg-bins=-Wl,--export-dynamic-symbol=post_attach_mark");
+    println!("cargo:rustc-link-arg-benches=-Wl,--export-dynamic-symbol=nodeprobe_bench_target");
     println!("cargo:rerun-if-env-changed=CLANG");
     println!("cargo:rerun-if-env-changed=LLVM_STRIP");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     // The BPF headers come with the libbpf that is linked, so the two always match.
     let headers =
         PathBuf::from(env::var_os("DEP_BPF_INCLUDE").expect("libbpf-sys says where its headers are"));
+    // Tests compile programs of their own.
+    println!("cargo:rustc-env=BPF_HEADERS={}", headers.display());
     for source in sources("bpf") {
         compile(&source, &headers, &out);
     }

@@ -7,7 +7,7 @@ use crate::args::{Config, Enable};
 use crate::collectors::{COLLECTORS, Collector, Opened, Spec, When};
 use crate::error::{Context, Error, Reason, Result};
 use crate::host::{Host, read_bounded};
-use crate::http::Http;
+use crate::http::{Http, Page};
 use crate::limits;
 use crate::registry::{Body, Registry};
 use crate::sys::clock::{self, MonotonicNs};
@@ -57,6 +57,7 @@ impl Agent {
             let (collector, reason, detail) = match open_collector(spec, &mut world)? {
                 Opened::Ready(collector) => (Some(collector), Reason::Ok, String::new()),
                 Opened::Absent(reason, line) => (None, reason, line),
+                Opened::CannotStart(error) => return Err(error),
             };
             world.status.push(Status {
                 name: spec.name,
@@ -67,12 +68,12 @@ impl Agent {
                 succeeded_ns: None,
                 refreshed_ns: None,
             });
-            if let Some(collector) = &collector {
-                collector.maps(&mut |fd| world.bpf_map_bytes += map_bytes(fd));
-            }
             slots.push(Slot { spec, collector, polled: 0..0 });
         }
-        Ok(Agent { world, slots, registry, poll: PollSet::default(), scraped_ns: None, restore_files_ns: 0 })
+        let poll = PollSet::default();
+        let mut agent = Agent { world, slots, registry, poll, scraped_ns: None, restore_files_ns: 0 };
+        agent.count_map_bytes();
+        Ok(agent)
     }
 
     /// How the collectors fare, in table order.
@@ -102,23 +103,58 @@ impl Agent {
             self.ready_collectors();
             self.refresh_due();
             http.turn(&self.poll, self.world.now_ns, &mut self.world.http);
-            if http.is_asked() {
+            if http.is_asked(Page::Maps) {
+                let mut stats = std::mem::take(&mut self.world.http);
+                http.answer(Page::Maps, self.world.now_ns, &mut stats, || self.debug_page());
+                self.world.http = stats;
+            }
+            if http.is_asked(Page::Metrics) {
                 self.refresh_for_scrape();
                 self.scraped_ns = Some(self.world.now_ns);
                 let mut stats = std::mem::take(&mut self.world.http);
                 // The counts of before this scrape are what it says; those of answering it come with the next.
                 self.world.http = stats.clone();
                 let now_ns = self.world.now_ns;
-                http.answer(now_ns, &mut stats, || self.collect());
+                http.answer(Page::Metrics, now_ns, &mut stats, || self.collect());
                 self.world.http = stats;
             }
             while let Some(signal) = signals.next() {
-                stop |= signal != libc::SIGHUP;
+                match signal {
+                    libc::SIGHUP => self.reload(),
+                    _ => stop = true,
+                }
             }
             self.world.turns.observe(clock::monotonic_ns().saturating_sub(began_ns) as f64 / 1e9);
         }
         info!("stopping");
         Ok(())
+    }
+
+    /// Has every collector read its configuration files again.
+    fn reload(&mut self) {
+        info!("reloading");
+        for index in 0..self.slots.len() {
+            self.attempt(index, |collector, world| {
+                collector.reload(world);
+                Ok(())
+            });
+        }
+        self.count_map_bytes();
+    }
+
+    fn count_map_bytes(&mut self) {
+        let mut bytes = 0;
+        for collector in self.slots.iter().filter_map(|slot| slot.collector.as_ref()) {
+            collector.maps(&mut |fd| bytes += map_bytes(fd));
+        }
+        self.world.bpf_map_bytes = bytes;
+    }
+
+    /// The page for developers.
+    fn debug_page(&mut self) -> Body {
+        let world = &self.world;
+        let pages = self.slots.iter_mut().filter_map(|slot| slot.collector.as_mut()?.debug_page(world));
+        Body { pieces: pages.map(String::into_bytes).collect() }
     }
 
     /// One scrape without a server: refreshes everything, waits a little for what takes its time, and renders.
@@ -285,6 +321,7 @@ fn open_collector(spec: &'static Spec, world: &mut World) -> Result<Opened> {
     let (reason, line) = match (spec.open)(world) {
         Ok(Opened::Ready(collector)) => return Ok(Opened::Ready(collector)),
         Ok(Opened::Absent(reason, line)) => (reason, line),
+        Ok(Opened::CannotStart(error)) => return Err(error),
         Err(error) => (error.reason(), error.to_string()),
     };
     if wanted == Enable::On {

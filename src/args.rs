@@ -25,6 +25,10 @@ pub enum Command {
     Once,
     /// Say what this machine offers.
     Doctor,
+    /// Say what is wrong with eBPF configs.
+    Check,
+    /// Print the JSON schema of eBPF configs.
+    Schema,
     /// Print the help.
     Help,
     /// Print the version.
@@ -75,6 +79,28 @@ pub struct Config {
     pub tcp_destinations: u32,
     /// Destinations of one container.
     pub tcp_destinations_per_container: u32,
+    /// Directory of eBPF configs.
+    pub config_dir: Option<PathBuf>,
+    /// Which of them; all unless given.
+    pub config_names: Option<Vec<String>>,
+    /// eBPF programs of nodeprobe's own to run.
+    pub programs: Vec<String>,
+    /// Whether a program that does not attach is fatal.
+    pub config_strict: bool,
+    /// Whether to exit once all is attached.
+    pub config_check: bool,
+    /// A file with the kernel's types.
+    pub btf_path: Option<PathBuf>,
+    /// Whether to serve /maps and to print what libbpf says.
+    pub debug: bool,
+    /// Whether label values of decoder `syscall` are the kernel's names rather than strace's.
+    pub kernel_syscall_names: bool,
+    /// Capabilities to keep once all is attached, a bit each; `None` for all.
+    pub kept_capabilities: Option<u64>,
+    /// What `check` is to look at.
+    pub paths: Vec<PathBuf>,
+    /// `check --kernel`.
+    pub with_kernel: bool,
     /// `doctor --json`.
     pub json: bool,
     /// Overrides for the labels of `node_cloud_info`.
@@ -116,6 +142,17 @@ impl Default for Config {
             ephemeral_ports: vec![(32768, 60999)],
             tcp_destinations: limits::TCP_DESTINATIONS,
             tcp_destinations_per_container: limits::TCP_DESTINATIONS_PER_CONTAINER,
+            config_dir: None,
+            config_names: None,
+            programs: Vec::new(),
+            config_strict: false,
+            config_check: false,
+            btf_path: None,
+            debug: false,
+            kernel_syscall_names: false,
+            kept_capabilities: None,
+            paths: Vec::new(),
+            with_kernel: false,
             json: false,
             cloud: CloudLabels::default(),
             inert: Vec::new(),
@@ -142,7 +179,7 @@ pub fn parse(
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Config, String> {
     let mut config = Config::default();
-    for flag in FLAGS.iter().filter(|flag| !matches!(flag.name, "help" | "version" | "json")) {
+    for flag in FLAGS.iter().filter(|flag| !matches!(flag.name, "help" | "version" | "json" | "kernel")) {
         if let Some((variable, value)) =
             variables(flag.name).find_map(|name| Some((environment(&name)?, name)))
         {
@@ -166,21 +203,27 @@ pub fn parse(
                 let name = name.to_owned();
                 long_flag(&mut config, &mut parser, &name)?;
             }
+            Arg::Value(value) if config.command == Command::Check => config.paths.push(value.into()),
             Arg::Value(value) => {
                 config.command = match value.to_str() {
                     Some("once") => Command::Once,
                     Some("doctor") => Command::Doctor,
+                    Some("check") => Command::Check,
+                    Some("schema") => Command::Schema,
                     Some("run") => Command::Run,
                     Some("help") => Command::Help,
                     Some("version") => Command::Version,
                     _ => {
-                        let known = ["once", "doctor", "run", "help", "version"];
+                        let known = ["once", "doctor", "check", "schema", "run", "help", "version"];
                         let hint = did_you_mean(&value.to_string_lossy(), known.into_iter());
                         return Err(format!("unknown command {value:?}{hint} (see --help)"));
                     }
                 };
             }
         }
+    }
+    if config.command == Command::Check && config.paths.is_empty() {
+        return Err("check needs a directory, NAME.yaml or NAME.bpf.o".to_owned());
     }
     Ok(config)
 }
@@ -270,7 +313,9 @@ pub fn help() -> String {
     let mut text = String::from(
         "nodeprobe: metrics of this node, its containers and its kernel for Prometheus\n\n\
          Usage:\n  nodeprobe [FLAGS]          serve metrics\n  nodeprobe once [FLAGS]     print the metrics once\n  \
-         nodeprobe doctor [--json]  say what this machine offers\n\n\
+         nodeprobe doctor [--json]  say what this machine offers\n  \
+         nodeprobe check [--kernel] DIR|FILE...   say what is wrong with eBPF configs\n  \
+         nodeprobe schema           print the JSON schema of eBPF configs\n\n\
          Flags (each also as an environment variable, NODEPROBE_LISTEN for --listen):\n",
     );
     let row = |text: &mut String, flag: &str, help: &str| {
@@ -392,15 +437,9 @@ mod tests {
             "--track-public-network=0.0.0.0/0",
         ])
         .unwrap();
-        let inert = [
-            "config.dir",
-            "config.names",
-            "no-parse-logs",
-            "disable-l7-tracing",
-            "debug",
-            "track-public-network",
-        ];
+        let inert = ["no-parse-logs", "disable-l7-tracing", "track-public-network"];
         assert_eq!(config.inert, inert);
+        assert_eq!(config.config_names, Some(vec!["a".to_owned(), "b".to_owned()]));
     }
 
     #[test]

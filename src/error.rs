@@ -11,7 +11,7 @@ pub struct Error {
 }
 
 /// The usual result of this crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a collector is absent. The words are the values of `nodeprobe_collector_info{reason}`, so the list is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,6 +21,8 @@ use crate::sys::clock::MonotonicNs;
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::socket;
 use crate::sys::zlib;
+use crate::systemd;
+pub use head::Page;
 use head::{Request, Target, parse_head, response_head};
 
 /// The text format's content type.
@@ -94,6 +96,7 @@ pub struct Http {
     reserve: Option<File>,
     resume_ns: MonotonicNs,
     telemetry_path: String,
+    has_maps: bool,
     index: Rc<Scrape>,
     /// Where in the poll set the listener and then the connections were put.
     poll_base: usize,
@@ -124,7 +127,7 @@ enum State {
     /// Some bytes of a head have arrived.
     Head,
     /// A scrape was asked for and is answered at the end of the turn.
-    Asked { request: Request },
+    Asked { request: Request, page: Page },
     /// A response is being sent.
     Sending(Sending),
 }
@@ -169,13 +172,16 @@ impl Http {
     ///
     /// # Errors
     /// A bad address, or one that is taken.
-    pub fn open(listen: &str, telemetry_path: &str, now_ns: MonotonicNs) -> Result<Http> {
-        let listener = TcpListener::bind(&resolve(listen)?[..])
-            .context(format_args!("--listen: cannot listen on {listen}"))?;
+    pub fn open(listen: &str, telemetry_path: &str, has_maps: bool, now_ns: MonotonicNs) -> Result<Http> {
+        let opened = match listen.strip_prefix("fd://") {
+            Some(number) => systemd::listener(number),
+            None => Ok(TcpListener::bind(&resolve(listen)?[..])?),
+        };
+        let listener = opened.context(format_args!("--listen: cannot listen on {listen}"))?;
         listener.set_nonblocking(true).context("listener")?;
         socket::set_backlog(&listener, limits::HTTP_BACKLOG).context("listener")?;
         let index = Scrape {
-            body: Body { pieces: vec![index_page(telemetry_path).into_bytes()] },
+            body: Body { pieces: vec![index_page(telemetry_path, has_maps).into_bytes()] },
             packed: OnceCell::new(),
             rendered_ns: now_ns,
         };
@@ -185,6 +191,7 @@ impl Http {
             reserve: File::open("/dev/null").ok(),
             resume_ns: 0,
             telemetry_path: telemetry_path.to_owned(),
+            has_maps,
             index: Rc::new(index),
             poll_base: 0,
             polled: 0,
@@ -243,23 +250,34 @@ impl Http {
         }
     }
 
-    /// True when a client waits for a scrape.
-    pub fn is_asked(&self) -> bool {
-        self.connections.iter().any(|connection| matches!(connection.state, State::Asked { .. }))
+    /// True when a client waits for `page`.
+    pub fn is_asked(&self, wanted: Page) -> bool {
+        let asks =
+            |connection: &Connection| matches!(connection.state, State::Asked { page, .. } if page == wanted);
+        self.connections.iter().any(asks)
     }
 
-    /// Answers all waiting scrapes with one body, which `render` makes; all get 503 when too many bodies are alive.
-    pub fn answer(&mut self, now_ns: MonotonicNs, stats: &mut Stats, render: impl FnOnce() -> Body) {
+    /// Answers all who wait for `wanted` with one body, which `render` makes; all get 503 when too many bodies are alive.
+    pub fn answer(
+        &mut self,
+        wanted: Page,
+        now_ns: MonotonicNs,
+        stats: &mut Stats,
+        render: impl FnOnce() -> Body,
+    ) {
         let scrape = self
             .make_room(now_ns, stats)
             .then(|| Rc::new(Scrape { body: render(), packed: OnceCell::new(), rendered_ns: now_ns }));
         // Too many alive and all of them in use: one from just now is as good.
         let scrape = scrape.or_else(|| {
             let fresh = limits::REFRESH_AGE.as_nanos() as u64;
-            self.last.upgrade().filter(|last| now_ns.saturating_sub(last.rendered_ns) < fresh)
+            let last = self.last.upgrade().filter(|_| wanted == Page::Metrics);
+            last.filter(|last| now_ns.saturating_sub(last.rendered_ns) < fresh)
         });
         for connection in &mut self.connections {
-            if let State::Asked { request } = connection.state {
+            if let State::Asked { request, page } = connection.state
+                && page == wanted
+            {
                 match &scrape {
                     Some(scrape) => {
                         connection.send(request, 200, TEXT_FORMAT, Rc::clone(scrape), now_ns, stats)
@@ -268,7 +286,9 @@ impl Http {
                 }
             }
         }
-        self.last = scrape.as_ref().map_or_else(Weak::new, Rc::downgrade);
+        if wanted == Page::Metrics {
+            self.last = scrape.as_ref().map_or_else(Weak::new, Rc::downgrade);
+        }
         self.sweep();
     }
 
@@ -323,8 +343,8 @@ impl Http {
                 continue;
             };
             let head: Vec<u8> = connection.head.drain(..end + 4).collect();
-            match parse_head(&head, &self.telemetry_path) {
-                Ok((request, Target::Metrics)) => connection.state = State::Asked { request },
+            match parse_head(&head, &self.telemetry_path, self.has_maps) {
+                Ok((request, Target::Made(page))) => connection.state = State::Asked { request, page },
                 Ok((request, Target::Health)) => connection.short(request, 200, "ok\n", now_ns, stats),
                 Ok((request, Target::Index)) => {
                     connection.send(
@@ -627,10 +647,11 @@ impl Sending {
     }
 }
 
-fn index_page(telemetry_path: &str) -> String {
+fn index_page(telemetry_path: &str, has_maps: bool) -> String {
+    let maps = if has_maps { "<p><a href=\"/maps\">maps</a></p>\n" } else { "" };
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>nodeprobe</title>\n<h1>nodeprobe {}</h1>\n\
-         <p><a href=\"{telemetry_path}\">metrics</a></p>\n<p><a href=\"/healthz\">health</a></p>\n</html>\n",
+         <p><a href=\"{telemetry_path}\">metrics</a></p>\n<p><a href=\"/healthz\">health</a></p>\n{maps}</html>\n",
         env!("CARGO_PKG_VERSION")
     )
 }

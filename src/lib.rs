@@ -36,4 +36,5 @@ pub mod registry;
 pub mod spelling;
 pub mod stderr;
 pub mod sys;
+pub mod systemd;
 pub mod world;

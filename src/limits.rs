@@ -145,6 +145,18 @@ pub const REFRESH_AGE_PER_COST: u32 = 10;
 /// Whatever a refresh costs, a source older than this is refreshed before a scrape.
 pub const REFRESH_AGE: Duration = Duration::from_secs(1);
 
+/// Bytes of a BPF object; with full debug information some reach 1 MB.
+pub const OBJECT_BYTES: usize = 32 << 20;
+
+/// Configs found in a directory.
+pub const CONFIGS: usize = 1_024;
+
+/// Pages per processor of a perf event array's rings: 64 KiB each, room for some thousand events between two turns.
+pub const PERF_BUFFER_PAGES: usize = 16;
+
+/// Programs of one object that may turn out not to load before the whole object is given up: each costs another try.
+pub const PROGRAMS_LEFT_OUT: usize = 32;
+
 /// Bytes of one `NAME.yaml`: the largest published one has 20 KiB. Reading takes up to 250 times as much memory.
 pub const CONFIG_BYTES: usize = 256 * 1024;
 
@@ -160,6 +172,7 @@ pub const MAP_KEY_BYTES: i64 = 4096;
 
 /// Buckets of one histogram; an `exp2` one has at most 65.
 pub const BUCKETS: usize = 1024;
+
 /// Bytes of what one costly decoder of one label remembers, inputs and answers: 5,000 stacks of 20 frames, or 30,000 commands
 /// that go through `regexp`.
 pub const DECODED_BYTES: usize = 4 << 20;

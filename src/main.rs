@@ -5,10 +5,13 @@ use std::process::ExitCode;
 
 use nodeprobe::agent::Agent;
 use nodeprobe::args::{self, Command, Config};
-use nodeprobe::error::Result;
+use nodeprobe::decoders;
+use nodeprobe::error::{Context, Result};
+use nodeprobe::host::Host;
 use nodeprobe::http::Http;
-use nodeprobe::sys::{clock, process, signal::Signals};
-use nodeprobe::{doctor, error, info, stderr};
+use nodeprobe::programs::{check, running, schema};
+use nodeprobe::sys::{bpf, clock, process, signal::Signals};
+use nodeprobe::{doctor, error, info, stderr, systemd};
 
 /// A bad flag, a taken port, a collector that must work and cannot; or, later, a loop that cannot wait any more.
 const CANNOT_START: u8 = 2;
@@ -22,10 +25,18 @@ fn main() -> ExitCode {
         }
     };
     stderr::configure(config.log_level, config.log_per_second, config.log_burst);
+    if config.debug {
+        bpf::print_talk();
+    }
     let done = match config.command {
         Command::Run => run(config),
         Command::Once => once(config),
         Command::Doctor => print(doctor::report(&config).as_bytes()),
+        Command::Check => return check(&config),
+        Command::Schema => {
+            let names: Vec<&str> = decoders::DECODERS.iter().map(|decoder| decoder.name).collect();
+            print(schema::schema(&names).as_bytes())
+        }
         Command::Help => print(args::help().as_bytes()),
         Command::Version => print(concat!("nodeprobe ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
     };
@@ -44,21 +55,49 @@ fn run(config: Config) -> Result<()> {
         info!("accepted without effect: {}", flags.join(" "));
     }
     // The port first: a second nodeprobe must not attach a second set of programs before it finds the port taken.
-    let http = Http::open(&config.listen, &config.telemetry_path, clock::monotonic_ns())?;
+    if config.config_check {
+        Agent::open(config)?;
+        info!("Config check successful, exiting");
+        return Ok(());
+    }
+    systemd::notify("STATUS=opening collectors");
+    let http = Http::open(&config.listen, &config.telemetry_path, config.debug, clock::monotonic_ns())?;
     let signals = Signals::open()?;
     process::reap_children_automatically();
     let path = config.telemetry_path.clone();
+    let kept = config.kept_capabilities;
     let mut agent = Agent::open(config)?;
+    if let Some(kept) = kept {
+        process::keep_capabilities(kept).context("--capabilities.keep")?;
+    }
+    systemd::notify("READY=1\nSTATUS=serving metrics");
     if let Some(address) = http.address() {
         info!("{} serves http://{address}{path}", env!("CARGO_PKG_VERSION"));
     }
-    agent.run(http, &signals)
+    let ended = agent.run(http, &signals);
+    systemd::notify("STOPPING=1");
+    ended
 }
 
 fn once(config: Config) -> Result<()> {
     process::reap_children_automatically();
     let body = Agent::open(config)?.once()?;
     print(&body.pieces.concat())
+}
+
+/// Exits with 1 when something is wrong, as linters do.
+fn check(config: &Config) -> ExitCode {
+    let options = running::Options { btf: config.btf_path.clone(), ..Default::default() };
+    let host = Host::new(&config.root, config.cgroupfs_root.as_deref());
+    let report = check::check(&config.paths, config.with_kernel.then_some((&options, &host)));
+    let lines: String = report.findings.iter().map(|line| format!("{line}\n")).collect();
+    if let Err(error) = print(lines.as_bytes()) {
+        error!("{error}");
+        return ExitCode::from(CANNOT_START);
+    }
+    let findings = report.findings.len();
+    info!("configs: {}, findings: {findings}", report.configs);
+    if findings == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Writes to stdout. A reader that went away (`nodeprobe once | head`) is no error.

@@ -101,6 +101,11 @@ pub fn line(level: Level, message: fmt::Arguments<'_>) {
     });
 }
 
+/// Prints a line of somebody else's, however many there are: for people who asked to see all of them.
+pub fn verbatim(text: &str) {
+    let _ = writeln!(std::io::stderr(), "nodeprobe: {}: {text}", Level::Debug.word());
+}
+
 impl Printer {
     fn admit(&mut self, message: &str, now_ns: u64) -> Option<String> {
         let mut hasher = DefaultHasher::new();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Command, Config};
 use crate::stderr::Level;
+use crate::sys::process;
 
 /// One flag.
 pub struct Flag {
@@ -37,6 +38,10 @@ const fn set(
     Flag { name, value: Some(value), help, effect: Effect::Set(effect) }
 }
 
+const fn switch(name: &'static str, help: &'static str, effect: fn(&mut Config, bool)) -> Flag {
+    Flag { name, value: None, help, effect: Effect::Switch(effect) }
+}
+
 const fn inert(name: &'static str, value: Option<&'static str>, help: &'static str) -> Flag {
     Flag { name, value, help, effect: Effect::Inert }
 }
@@ -46,7 +51,7 @@ pub const FLAGS: &[Flag] = &[
     set(
         "listen",
         "ADDRESS",
-        "Address to serve on, `ip:port` or `:port` (default 127.0.0.1:9435)",
+        "Address to serve on, `ip:port`, `:port`, or `fd://N` for systemd's socket N (default 127.0.0.1:9435)",
         |config, value| {
             config.listen = value.to_owned();
             Ok(())
@@ -143,6 +148,75 @@ pub const FLAGS: &[Flag] = &[
             Ok(())
         },
     ),
+    set(
+        "config.dir",
+        "DIR",
+        "Directory of eBPF programs, `NAME.bpf.o` with `NAME.yaml` each; SIGHUP reads it again",
+        |config, value| {
+            config.config_dir = Some(PathBuf::from(value));
+            Ok(())
+        },
+    ),
+    set("config.names", "NAMES", "Which of them, separated by commas (default all)", |config, value| {
+        config.config_names = Some(words(value));
+        Ok(())
+    }),
+    set(
+        "programs",
+        "NAMES",
+        "eBPF programs that come with nodeprobe, separated by commas (docs/PROGRAMS.md)",
+        |config, value| {
+            config.programs = words(value);
+            Ok(())
+        },
+    ),
+    switch("config.strict", "Exit when any eBPF program does not attach", |config, on| {
+        config.config_strict = on
+    }),
+    switch("config.check", "Load and attach eBPF programs, then exit", |config, on| config.config_check = on),
+    set(
+        "btf.path",
+        "FILE",
+        "The kernel's types (BTF), where the kernel does not export them",
+        |config, value| {
+            config.btf_path = Some(PathBuf::from(value));
+            Ok(())
+        },
+    ),
+    set(
+        "syscall-names",
+        "WHOSE",
+        "Names that decoder `syscall` gives: strace or kernel (default strace)",
+        |config, value| {
+            config.kernel_syscall_names = match value {
+                "strace" => false,
+                "kernel" => true,
+                _ => return Err("strace or kernel".to_owned()),
+            };
+            Ok(())
+        },
+    ),
+    set(
+        "capabilities.keep",
+        "NAMES",
+        "Capabilities to keep once all is attached: all, none, or names such as cap_bpf (default all)",
+        |config, value| {
+            config.kept_capabilities = match value {
+                "all" => None,
+                "none" => Some(0),
+                names => Some(
+                    process::capability_set(&words(names)).map_err(|_| "all, none or names like cap_bpf")?,
+                ),
+            };
+            Ok(())
+        },
+    ),
+    switch("debug", "Serve /maps and print all that libbpf says (--log-level=debug)", |config, on| {
+        config.debug = on;
+        if on {
+            config.log_level = Level::Debug;
+        }
+    }),
     set("provider", "NAME", "Overrides label provider of node_cloud_info", |config, value| {
         config.cloud.provider = value.to_owned();
         Ok(())
@@ -173,6 +247,9 @@ pub const FLAGS: &[Flag] = &[
             Ok(())
         },
     ),
+    switch("kernel", "With `check`: also load the objects, without attaching them", |config, on| {
+        config.with_kernel = on;
+    }),
     Flag {
         name: "json",
         value: None,
@@ -232,16 +309,13 @@ pub const FLAGS: &[Flag] = &[
     inert("wal-dir", Some("DIR"), "Of push targets"),
     inert("max-spool-size", Some("SIZE"), "Of push targets"),
     // ebpf_exporter
-    inert("config.dir", Some("DIR"), "Directory of eBPF configs and objects"),
-    inert("config.names", Some("NAMES"), "eBPF configs to load, separated by commas"),
-    inert("config.strict", None, "Exit when a program does not attach"),
-    inert("config.check", None, "Load configs and exit"),
-    inert("config.skip-cache-size", Some("NUMBER"), "Cache of skipped keys"),
-    inert("debug", None, "Serve /maps"),
-    inert("btf.path", Some("FILE"), "External BTF"),
-    inert("capabilities.keep", Some("NAMES"), "Capabilities to keep after start"),
+    inert("config.skip-cache-size", Some("NUMBER"), "Cache of skipped keys; nodeprobe's needs no size"),
     inert("log.no-timestamps", None, "No times on stderr; nodeprobe prints none"),
 ];
+
+fn words(value: &str) -> Vec<String> {
+    value.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
 
 fn number(value: &str) -> Result<f64, String> {
     value

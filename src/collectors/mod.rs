@@ -3,7 +3,7 @@
 use std::os::fd::RawFd;
 
 use crate::args::Enable;
-use crate::error::{Reason, Result};
+use crate::error::{Error, Reason, Result};
 use crate::event::Event;
 use crate::metric::Desc;
 use crate::registry::Registry;
@@ -18,6 +18,7 @@ pub mod node_info;
 pub mod node_memory;
 pub mod node_net;
 pub mod node_pressure;
+pub mod programs;
 pub mod resources;
 pub mod tcp;
 
@@ -34,6 +35,7 @@ pub const COLLECTORS: &[&Spec] = &[
     &resources::SPEC,
     &disk::SPEC,
     &tcp::SPEC,
+    &programs::SPEC,
     &agent::SPEC,
 ];
 
@@ -69,6 +71,14 @@ pub trait Collector {
     /// True while something it started will be worth waiting for (`nodeprobe once`).
     fn is_busy(&self) -> bool {
         false
+    }
+
+    /// SIGHUP: reads its configuration files again, if it has any.
+    fn reload(&mut self, _world: &mut World) {}
+
+    /// Its part of the page for developers, `/maps`.
+    fn debug_page(&mut self, _world: &World) -> Option<String> {
+        None
     }
 
     /// BPF maps it keeps in the kernel, for the metric about their memory.
@@ -111,6 +121,8 @@ pub enum Opened {
     Ready(Box<dyn Collector>),
     /// It cannot work here; why, in a word and a line.
     Absent(Reason, String),
+    /// The user asked for something that is wrong: nodeprobe does not start.
+    CannotStart(Error),
 }
 
 /// `docs/METRICS.md`.
@@ -166,6 +178,10 @@ mod tests {
                     name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
                     "{name}"
                 );
+                // ebpf_exporter's, as its users know them.
+                if name.starts_with("ebpf_exporter_") {
+                    continue;
+                }
                 assert_eq!(name.ends_with("_total"), desc.kind == Kind::Counter, "{name}");
                 assert!(desc.help.ends_with('.') && desc.help.len() > 10, "{name}: {}", desc.help);
                 assert!(

@@ -4,6 +4,7 @@ use super::cache::Cache;
 use super::{Answer, Asks, DECODERS, Decoder, Gives, Names, Options, Spec, Takes};
 use crate::limits;
 use crate::programs::config::{self, Mark};
+use crate::spelling::did_you_mean;
 use crate::sys::text::append;
 
 /// What became of a piece of a key.
@@ -174,7 +175,7 @@ fn build(
 fn find(decoder: &config::Decoder) -> Result<&'static Spec, (Mark, String)> {
     let name = &*decoder.name;
     DECODERS.iter().find(|spec| spec.name == name).copied().ok_or_else(|| {
-        let hint = nearest(name).map(|known| format!(", did you mean {known:?}?")).unwrap_or_default();
+        let hint = did_you_mean(name, DECODERS.iter().map(|spec| spec.name));
         (decoder.mark, format!("unknown decoder {name:?}{hint}"))
     })
 }
@@ -218,30 +219,6 @@ pub fn alternatives(sizes: &[usize]) -> String {
         Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
         _ => all.concat(),
     }
-}
-
-/// The name that was probably meant: one with no more than two letters changed, missing or too many.
-fn nearest(name: &str) -> Option<&'static str> {
-    const MOST: usize = 32;
-    let name = name.get(..name.floor_char_boundary(MOST))?.to_ascii_lowercase();
-    let near = DECODERS.iter().map(|spec| (distance(&name, spec.name), spec.name));
-    near.filter(|(distance, known)| *distance <= 2 && *distance < known.len() / 2)
-        .min()
-        .map(|(_, known)| known)
-}
-
-/// Letters to change, add or remove to get from one word to the other.
-fn distance(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (line, letter) in from.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], line + 1);
-        for (at, other) in to.bytes().enumerate() {
-            let change = diagonal + usize::from(letter != other);
-            diagonal = row[at + 1];
-            row[at + 1] = change.min(diagonal + 1).min(row[at] + 1);
-        }
-    }
-    row[to.len()]
 }
 
 /// Makes what was appended a label value: UTF-8, and not too long.
@@ -402,8 +379,8 @@ mod tests {
                 4,
                 "decoder \"static_map\" wants text: put uint before it for a number, string for characters",
             ),
-            (&["uimt"], 4, "unknown decoder \"uimt\", did you mean \"uint\"?"),
-            (&["Uint"], 4, "unknown decoder \"Uint\", did you mean \"uint\"?"),
+            (&["uimt"], 4, "unknown decoder \"uimt\", did you mean uint?"),
+            (&["Uint"], 4, "unknown decoder \"Uint\", did you mean uint?"),
             (&["nothing_like_it"], 4, "unknown decoder \"nothing_like_it\""),
         ] {
             assert_eq!(check(names, size), [problem]);

@@ -79,7 +79,7 @@ pub(super) const PERF_EVENT: Door = Door {
     refused: PARANOID,
     needs: "a kernel with CONFIG_PERF_EVENTS=y",
     attach: |loaded| {
-        let clock = perf::open_cpu_clock(SAMPLE_PERIOD_NS).context("perf_event_open")?;
+        let clock = perf::Event::cpu_clock(SAMPLE_PERIOD_NS).open(0).context("perf_event_open")?;
         loaded.attach_to_event("sampler", clock)
     },
     ..DOOR

@@ -24,10 +24,19 @@ impl Request {
         Request { head_only: false, keep_alive: false, gzip: false, version_1_0: false };
 }
 
-/// Which page.
-pub enum Target {
+/// A page that is made when it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
     /// The metrics.
     Metrics,
+    /// What is in the maps of users' programs; for people who write one.
+    Maps,
+}
+
+/// Which page.
+pub enum Target {
+    /// One that has to be made.
+    Made(Page),
     /// Whether it is alive.
     Health,
     /// The page with the links.
@@ -43,6 +52,7 @@ pub enum Target {
 pub fn parse_head(
     head: &[u8],
     telemetry_path: &str,
+    has_maps: bool,
 ) -> std::result::Result<(Request, Target), (u16, &'static str)> {
     const BAD: (u16, &str) = (400, "bad request\n");
     let text = std::str::from_utf8(head).map_err(|_| BAD)?;
@@ -88,7 +98,8 @@ pub fn parse_head(
         None => path,
     };
     let target = match path {
-        _ if path == telemetry_path => Target::Metrics,
+        _ if path == telemetry_path => Target::Made(Page::Metrics),
+        "/maps" if has_maps => Target::Made(Page::Maps),
         "/healthz" => Target::Health,
         "/" => Target::Index,
         _ => Target::Nothing,

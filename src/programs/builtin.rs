@@ -19,53 +19,43 @@ pub struct Builtin {
     pub object: Vec<u8>,
 }
 
-/// An entry of the archive.
-struct Entry<'a> {
-    name: &'a [u8],
-    config: &'a [u8],
-    object: &'a [u8],
-}
-
 /// The names of all, sorted.
 pub fn names() -> Vec<String> {
-    entries(&unpack()).map(|entry| text(entry.name)).collect()
+    let mut names = Vec::new();
+    walk(&unpack(), |name, _, _| names.push(text(name)));
+    names
 }
 
-/// Those of `wanted` that there are, sorted by name.
+/// Those of `wanted` that there are.
 pub fn get(wanted: &[&str]) -> Vec<Builtin> {
-    entries(&unpack())
-        .filter(|entry| wanted.iter().any(|wanted| wanted.as_bytes() == entry.name))
-        .map(|entry| Builtin {
-            name: text(entry.name),
-            config: text(entry.config),
-            object: entry.object.to_vec(),
-        })
-        .collect()
+    let mut found = Vec::new();
+    walk(&unpack(), |name, config, object| {
+        if wanted.iter().any(|wanted| wanted.as_bytes() == name) {
+            found.push(Builtin { name: text(name), config: text(config), object: object.to_vec() });
+        }
+    });
+    found
 }
 
 fn unpack() -> Vec<u8> {
     zlib::gunzip(ARCHIVE, MOST_BYTES).unwrap_or_default()
 }
 
-fn entries(archive: &[u8]) -> impl Iterator<Item = Entry<'_>> {
-    let mut rest = archive;
-    std::iter::from_fn(move || {
-        let (entry, behind) = split(rest)?;
-        rest = behind;
-        Some(entry)
-    })
+fn walk(mut archive: &[u8], mut each: impl FnMut(&[u8], &[u8], &[u8])) {
+    while let Some(([name, config, object], rest)) = split(archive) {
+        each(name, config, object);
+        archive = rest;
+    }
 }
 
-/// The first entry, and what is behind it; `None` at the end, and for an entry that is cut.
-fn split(archive: &[u8]) -> Option<(Entry<'_>, &[u8])> {
-    let (lengths, rest) = archive.split_at_checked(12)?;
-    let length = |part: usize| {
-        lengths[part * 4..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize)
-    };
-    let (name, rest) = rest.split_at_checked(length(0))?;
-    let (config, rest) = rest.split_at_checked(length(1))?;
-    let (object, rest) = rest.split_at_checked(length(2))?;
-    Some((Entry { name, config, object }, rest))
+/// The first program's three parts, and what comes behind them.
+fn split(archive: &[u8]) -> Option<([&[u8]; 3], &[u8])> {
+    let (lengths, mut rest) = archive.split_at_checked(12)?;
+    let mut parts = [&[][..]; 3];
+    for (part, length) in parts.iter_mut().zip(lengths.as_chunks::<4>().0) {
+        (*part, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    }
+    Some((parts, rest))
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -99,6 +89,8 @@ mod tests {
     #[test]
     fn a_cut_archive_ends_early() {
         let archive = unpack();
-        assert_eq!(entries(&archive[..archive.len() - 1]).count(), names().len() - 1);
+        let mut count = 0;
+        walk(&archive[..archive.len() - 1], |_, _, _| count += 1);
+        assert_eq!(count, names().len() - 1);
     }
 }

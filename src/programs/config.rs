@@ -26,6 +26,13 @@ pub struct Config {
     pub has_tracing: bool,
 }
 
+impl Config {
+    /// Names of the kernel symbols in `kaddrs`.
+    pub fn kaddr_names(&self) -> impl Iterator<Item = &str> {
+        self.kaddrs.iter().map(|(name, _)| &**name)
+    }
+}
+
 /// One metric, made from the BPF map of the same name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metric {
@@ -55,6 +62,13 @@ pub enum Kind {
     Gauge,
     /// Counts per bucket.
     Histogram(Buckets),
+}
+
+impl Kind {
+    /// True for a counter of perf events.
+    pub fn is_events(&self) -> bool {
+        matches!(self, Kind::Events { .. })
+    }
 }
 
 /// How bucket numbers become upper bounds: `bound(number) x multiplier`.

@@ -1,8 +1,9 @@
-//! listen(2) again: std's backlog of 128 is too short for a flood.
+//! Sockets and interfaces, where std has no call: a longer backlog, sockets that systemd opened, interface numbers.
 
+use std::ffi::CString;
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 
 /// Sets how many connections may wait to be accepted; the kernel caps it at net.core.somaxconn.
 ///
@@ -11,4 +12,39 @@ use std::os::fd::AsRawFd;
 pub fn set_backlog(listener: &TcpListener, connections: i32) -> io::Result<()> {
     // SAFETY: the descriptor is a bound socket that lives during the call; listening again only changes the backlog.
     super::check(unsafe { libc::listen(listener.as_raw_fd(), connections) }).map(drop)
+}
+
+/// The number of the network interface `name` in this network namespace (if_nametoindex(3)).
+///
+/// # Errors
+/// ENODEV when there is none.
+pub fn interface_number(name: &str) -> io::Result<u32> {
+    let name = CString::new(name).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
+    // SAFETY: the name is NUL-terminated.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        number => Ok(number),
+    }
+}
+
+/// Takes over the listening socket number `number` of those this process was started with, the first being descriptor 3.
+///
+/// # Errors
+/// EBADF, or ENOTSOCK and EINVAL for what does not listen.
+pub fn inherited_listener(number: u32) -> io::Result<TcpListener> {
+    const FIRST: libc::c_int = 3;
+    let fd = FIRST + libc::c_int::try_from(number).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    let mut listens: libc::c_int = 0;
+    let mut size = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: pointer and size are those of the number; the descriptor is looked at only.
+    super::check(unsafe {
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN, (&raw mut listens).cast(), &raw mut size)
+    })?;
+    if listens == 0 {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: the descriptor is a socket; children must not inherit it.
+    super::check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: it was passed to this process to be used once, which is here.
+    Ok(unsafe { TcpListener::from_raw_fd(fd) })
 }

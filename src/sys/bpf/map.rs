@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use libbpf_sys as raw;
 
-use super::{MapType, check, failure};
+use super::{MapShape, MapType, check, failure};
 use crate::error::{Context, Error, Reason, Result};
 
 /// Entries taken from a map in one batch.
@@ -53,6 +53,19 @@ impl Map {
             keys: Vec::new(),
             values: Vec::new(),
         })
+    }
+
+    /// What [`super::Object::maps`] would say of it, under the name `name`, without the key's fields.
+    pub fn shape(&self, name: &str) -> MapShape {
+        let cpus = if self.kind.is_per_cpu() { possible_cpus() } else { 1 };
+        MapShape {
+            name: name.to_owned(),
+            kind: self.kind,
+            key_size: self.key_size,
+            value_size: self.value_size / cpus,
+            max_entries: self.max_entries as u32,
+            key: Vec::new(),
+        }
     }
 
     /// Its type.

@@ -10,7 +10,7 @@ mod ring;
 mod shape;
 
 use std::cell::{Cell, RefCell};
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
@@ -18,13 +18,16 @@ use libbpf_sys as raw;
 
 use crate::error::{Error, Reason, Result};
 pub use map::{Map, possible_cpus};
-pub use object::{Links, Loaded, Object, Program, ProgramInfo, ProgramType};
+pub use object::{Links, Loaded, Object, Program, ProgramInfo, ProgramType, Refusal};
 pub use perf_buffer::{PerfBuffer, Record};
 pub use ring::Ring;
 pub use shape::{Field, MapShape, MapType};
 
 /// Lines of libbpf's and the verifier's talk that are kept for an error message.
 const KEPT_LINES: usize = 16;
+
+/// Bytes of the verifier's log that are looked at; the kernel gives at most 16 MiB, and that only to a hopeless program.
+const LOG_BYTES: usize = 4 << 20;
 
 thread_local! {
     /// The last lines libbpf printed.
@@ -54,13 +57,16 @@ unsafe extern "C" fn keep_talk(
     if level == raw::LIBBPF_DEBUG && !talkative {
         return 0;
     }
-    let mut buffer = [0u8; 1024];
+    // SAFETY: libbpf's formats are strings.
+    let is_log = unsafe { CStr::from_ptr(format) }.to_bytes().windows(8).any(|part| part == b"LOAD LOG");
+    // Of the verifier's log the last lines matter. Pages that are not written to cost nothing.
+    let mut buffer = vec![0u8; if is_log { LOG_BYTES } else { 1024 }];
     // SAFETY: pointer and size are the buffer's; format and arguments are libbpf's own.
     let length = unsafe { vsnprintf(buffer.as_mut_ptr().cast(), buffer.len(), format, arguments.cast()) };
     let length = usize::try_from(length).unwrap_or(0).min(buffer.len() - 1);
     let text = String::from_utf8_lossy(&buffer[..length]);
     if talkative {
-        text.lines().for_each(|line| crate::debug!("{line}"));
+        text.lines().for_each(crate::stderr::verbatim);
     }
     if level == raw::LIBBPF_DEBUG {
         return 0;
@@ -80,9 +86,12 @@ pub fn take_talk() -> Vec<String> {
 
 /// The error of a libbpf call that gave `result` (a negative errno), with the most telling line libbpf printed.
 fn failure(result: i64) -> Error {
+    explain(result, &take_talk())
+}
+
+fn explain(result: i64, talk: &[String]) -> Error {
     let errno = i32::try_from(result.unsigned_abs()).unwrap_or(libc::EIO);
     let error = Error::from_errno(errno);
-    let talk = take_talk();
     let no_btf = talk.iter().any(|line| line.contains("kernel BTF") || line.contains("vmlinux BTF"));
     let reason = if no_btf && errno != libc::EPERM { Reason::NoBtf } else { error.reason() };
     // The first complaint names the map or program; the last one only repeats that the object failed.

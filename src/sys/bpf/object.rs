@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 
 use libbpf_sys as raw;
 
-use super::{Map, check, duplicate, errno, failure, keep_talk, take_talk};
+use super::{Map, check, duplicate, errno, explain, failure, keep_talk, take_talk};
 use crate::error::{Context, Error, Reason, Result};
 
 /// A BPF object file that is opened but not loaded.
@@ -244,16 +244,59 @@ impl Object {
     /// # Errors
     /// What the kernel or its verifier says.
     pub fn load(self) -> Result<Loaded> {
+        self.try_load().map_err(|refusal| refusal.error)
+    }
+
+    /// Loads all enabled programs into the kernel; says which one it was that did not load.
+    ///
+    /// # Errors
+    /// What the kernel or its verifier says. The object is gone then: libbpf does not try one twice.
+    pub fn try_load(self) -> Result<Loaded, Refusal> {
         take_talk();
         // SAFETY: the object is alive and not loaded yet.
         let result = unsafe { raw::bpf_object__load(self.raw.as_ptr()) };
-        check(result).context("load").map_err(|error| match -result {
+        if result >= 0 {
+            return Ok(Loaded(self));
+        }
+        let talk = take_talk();
+        let error = explain(i64::from(result), &talk);
+        let error = match -result {
             // The verifier's word for a program it does not accept; a missing capability is EPERM here.
             libc::EACCES => error.with_reason(Reason::NotSupported),
             _ => error,
-        })?;
-        Ok(Loaded(self))
+        };
+        let error = Err::<(), _>(error).context("load").unwrap_err();
+        Err(Refusal { error, program: blamed(&talk), log: verifier_log(&talk) })
     }
+}
+
+/// Why an object did not load.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What the kernel says.
+    pub error: Error,
+    /// The program it says it of.
+    pub program: Option<String>,
+    /// The last lines of the verifier, if it was the verifier.
+    pub log: Vec<String>,
+}
+
+/// The program in libbpf's last line that names one: `libbpf: prog 'NAME': ...`.
+fn blamed(talk: &[String]) -> Option<String> {
+    let name = |line: &String| Some(line.split_once("prog '")?.1.split_once('\'')?.0.to_owned());
+    talk.iter().rev().find_map(name)
+}
+
+/// The verifier's last lines, without its statistics.
+fn verifier_log(talk: &[String]) -> Vec<String> {
+    const LINES: usize = 3;
+    let Some(end) = talk.iter().rposition(|line| line.contains("-- END PROG LOAD LOG --")) else {
+        return Vec::new();
+    };
+    let log =
+        talk[..end].rsplit(|line| line.contains("-- BEGIN PROG LOAD LOG --")).next().unwrap_or_default();
+    let said: Vec<String> = log.iter().filter(|line| !line.starts_with("processed ")).cloned().collect();
+    said[said.len().saturating_sub(LINES)..].to_vec()
 }
 
 impl Drop for Object {
@@ -439,4 +482,30 @@ fn open(name: &str, elf: &[u8], btf: Option<&Path>) -> Result<NonNull<raw::bpf_o
         raw::bpf_object__open_mem(elf.as_ptr().cast(), elf.len() as raw::size_t, &raw const options)
     };
     NonNull::new(object).ok_or_else(|| failure(i64::from(errno()))).context("open")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guilty_program_is_named_with_the_verifiers_words() {
+        let talk: Vec<String> = [
+            "libbpf: prog 'good': something harmless",
+            "libbpf: prog 'bad': BPF program load failed: Permission denied",
+            "libbpf: prog 'bad': -- BEGIN PROG LOAD LOG --",
+            "0: R1=ctx() R10=fp0",
+            "1: (85) call 1",
+            "R1 type=ctx expected=fp",
+            "processed 2 insns (limit 1000000)",
+            "-- END PROG LOAD LOG --",
+            "libbpf: prog 'bad': failed to load: -13",
+            "libbpf: failed to load object 'x'",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        assert_eq!(blamed(&talk).as_deref(), Some("bad"));
+        assert_eq!(verifier_log(&talk), ["0: R1=ctx() R10=fp0", "1: (85) call 1", "R1 type=ctx expected=fp"]);
+        assert!(verifier_log(&talk[..2]).is_empty() && blamed(&[]).is_none());
+    }
 }

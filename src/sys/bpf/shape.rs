@@ -122,6 +122,11 @@ impl Object {
         NonNull::new(types).map(|raw| Types { raw, _object: self })
     }
 
+    /// Bytes of the global variable `name`, if there is one.
+    pub fn variable_size(&self, name: &str) -> Option<usize> {
+        self.variable(name).map(|(_, _, size)| size)
+    }
+
     /// Section, offset and size of the global variable `name`.
     pub(super) fn variable(&self, name: &str) -> Option<(String, usize, usize)> {
         self.types()?.variable(name)

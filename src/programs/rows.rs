@@ -1,0 +1,275 @@
+//! Sums by label set: what a map's entries become once their keys are decoded. Keys that decode to the same labels add up.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use crate::limits;
+use crate::registry::hash;
+use crate::sys::prefetch;
+use crate::sys::text::append;
+
+/// The labels of one row as they are built: each with its length in front, so that no two sets read alike.
+#[derive(Debug, Default)]
+pub struct RowLabels(Vec<u8>);
+
+impl RowLabels {
+    /// Begins anew.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Appends one label, whose text `write` appends to what it is given.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub fn push<T, E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<T, E>) -> Result<T, E> {
+        let at = self.0.len();
+        self.0.extend_from_slice(&[0; 2]);
+        let result = write(&mut self.0)?;
+        // Labels are cut long before this.
+        let length = u16::try_from(self.0.len() - at - 2).unwrap_or(0);
+        self.0.truncate(at + 2 + usize::from(length));
+        self.0[at..at + 2].copy_from_slice(&length.to_le_bytes());
+        Ok(result)
+    }
+
+    /// How much there is, to come back to with [`RowLabels::truncate`].
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True when no label was pushed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes labels off again.
+    pub fn truncate(&mut self, length: usize) {
+        self.0.truncate(length);
+    }
+}
+
+/// Rows of label sets with `stride` numbers each.
+#[derive(Debug)]
+pub struct Rows {
+    stride: usize,
+    labels: usize,
+    limit: usize,
+    text: Vec<u8>,
+    /// Where each row's labels begin in `text`.
+    starts: Vec<u32>,
+    values: Vec<u64>,
+    /// Open addressing: a row's number plus one below, a part of its hash above; 0 is free.
+    slots: Vec<u64>,
+    refused: u64,
+    seed: u64,
+}
+
+impl Rows {
+    /// No rows yet. Each will have `labels` labels and `stride` numbers; at most `limit` rows are kept.
+    pub fn new(labels: usize, stride: usize, limit: u32) -> Rows {
+        Rows {
+            stride,
+            labels,
+            limit: limit as usize,
+            text: Vec::new(),
+            starts: Vec::new(),
+            values: Vec::new(),
+            slots: vec![0; 16],
+            refused: 0,
+            seed: RandomState::new().build_hasher().finish(),
+        }
+    }
+
+    /// Forgets all rows. Memory for many is given back when few came this time.
+    pub fn clear(&mut self) {
+        let used = self.starts.len();
+        if self.slots.len() > 1024 && used * 8 < self.slots.len() {
+            *self = Rows { seed: self.seed, ..Rows::new(self.labels, self.stride, self.limit as u32) };
+            return;
+        }
+        self.text.clear();
+        self.starts.clear();
+        self.values.clear();
+        self.slots.fill(0);
+        self.refused = 0;
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// True without rows.
+    pub fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+
+    /// Label sets that found no place since they were cleared, counted each time one was met.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// The numbers of the row with these labels, zeros if it is new; `None` when there are too many rows.
+    pub fn row(&mut self, labels: &RowLabels) -> Option<&mut [u64]> {
+        let hash = self.expect(labels);
+        self.row_of(hash, labels)
+    }
+
+    /// Gives the labels' hash and has their place fetched from memory: whoever has other things to do in the meantime asks
+    /// [`Rows::row_of`] later.
+    pub fn expect(&mut self, labels: &RowLabels) -> u64 {
+        // Room for one more than is asked for: another may be expected before this one comes.
+        if (self.starts.len() + 2) * 4 > self.slots.len() * 3 {
+            self.grow();
+        }
+        let hash = hash(&labels.0, self.seed, self.seed);
+        prefetch(&self.slots[(hash >> 32) as usize & (self.slots.len() - 1)]);
+        hash
+    }
+
+    /// [`Rows::row`] for labels whose hash is known.
+    pub fn row_of(&mut self, hash: u64, labels: &RowLabels) -> Option<&mut [u64]> {
+        let key = &labels.0;
+        let mask = self.slots.len() - 1;
+        let mut at = (hash >> 32) as usize & mask;
+        let row = loop {
+            let slot = self.slots[at];
+            if slot == 0 {
+                if self.starts.len() >= self.limit || self.text.len() + key.len() > u32::MAX as usize {
+                    self.refused += 1;
+                    return None;
+                }
+                let row = self.starts.len();
+                self.slots[at] = hash & !0xffff_ffff | (row as u64 + 1);
+                self.starts.push(self.text.len() as u32);
+                append(&mut self.text, key);
+                (0..self.stride).for_each(|_| self.values.push(0));
+                break row;
+            }
+            let row = (slot as u32 - 1) as usize;
+            // The lengths inside say where a row ends, so a start that is equal is the whole.
+            if slot >> 32 == hash >> 32 && self.text[self.starts[row] as usize..].starts_with(key) {
+                break row;
+            }
+            at = (at + 1) & mask;
+        };
+        self.values.get_mut(row * self.stride..(row + 1) * self.stride)
+    }
+
+    fn grow(&mut self) {
+        let size = self.slots.len() * 2;
+        let old = std::mem::replace(&mut self.slots, vec![0; size]);
+        for slot in old.into_iter().filter(|&slot| slot != 0) {
+            let mut at = (slot >> 32) as usize & (size - 1);
+            while self.slots[at] != 0 {
+                at = (at + 1) & (size - 1);
+            }
+            self.slots[at] = slot;
+        }
+    }
+
+    /// Hands every row's labels and numbers to `each`; label number `n` at `places[n]`.
+    pub fn for_each(&self, places: &[usize], mut each: impl FnMut(&[&str], &[u64])) {
+        let mut labels = vec![""; self.labels];
+        for (row, &start) in self.starts.iter().enumerate() {
+            let mut rest = &self.text[start as usize..];
+            for &place in &places[..self.labels] {
+                let Some((length, behind)) = rest.split_first_chunk() else { break };
+                let (label, behind) = behind.split_at(usize::from(u16::from_le_bytes(*length)));
+                labels[place] = std::str::from_utf8(label).unwrap_or("");
+                rest = behind;
+            }
+            each(&labels, &self.values[row * self.stride..(row + 1) * self.stride]);
+        }
+    }
+
+    /// Keeps the rows for which `keep` says so.
+    pub fn retain(&mut self, mut keep: impl FnMut(&[u64]) -> bool) {
+        if self.values.chunks_exact(self.stride).all(&mut keep) {
+            return;
+        }
+        let mut kept = Rows::new(self.labels, self.stride, self.limit as u32);
+        kept.refused = self.refused;
+        let mut labels = RowLabels::default();
+        let in_order: Vec<usize> = (0..self.labels).collect();
+        self.for_each(&in_order, |texts, values| {
+            if keep(values) {
+                labels.clear();
+                for text in texts {
+                    let _ = labels.push(|out| {
+                        out.extend_from_slice(text.as_bytes());
+                        Ok::<_, ()>(())
+                    });
+                }
+                if let Some(row) = kept.row(&labels) {
+                    row.copy_from_slice(values);
+                }
+            }
+        });
+        *self = kept;
+    }
+}
+
+const _: () = assert!(limits::LABEL_BYTES < u16::MAX as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add(rows: &mut Rows, labels: &[&str], value: u64) -> bool {
+        let mut built = RowLabels::default();
+        for label in labels {
+            let pushed = built.push(|out| {
+                out.extend_from_slice(label.as_bytes());
+                Ok::<_, ()>(())
+            });
+            pushed.unwrap();
+        }
+        rows.row(&built).map(|row| row[0] += value).is_some()
+    }
+
+    fn all(rows: &Rows) -> Vec<(String, u64)> {
+        let mut all = Vec::new();
+        rows.for_each(&[0, 1], |labels, values| all.push((labels.join("|"), values[0])));
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn equal_labels_add_up_and_borders_count() {
+        let mut rows = Rows::new(2, 1, 100);
+        for _ in 0..2 {
+            assert!(add(&mut rows, &["ab", "c"], 1));
+            assert!(add(&mut rows, &["a", "bc"], 2));
+            assert!(add(&mut rows, &["ab", "c"], 4));
+            assert_eq!(all(&rows), [("ab|c".to_owned(), 5), ("a|bc".to_owned(), 2)]);
+            rows.clear();
+        }
+    }
+
+    #[test]
+    fn beyond_the_limit_old_rows_still_count() {
+        let mut rows = Rows::new(1, 1, 3);
+        for label in ["a", "b", "c", "d", "a", "e"] {
+            add(&mut rows, &[label], 1);
+        }
+        assert_eq!((rows.len(), rows.refused()), (3, 2));
+        assert_eq!(all(&rows)[0], ("a".to_owned(), 2));
+    }
+
+    #[test]
+    fn many_rows_stay_apart_and_some_can_go() {
+        let mut rows = Rows::new(1, 1, 100_000);
+        for round in 0..2 {
+            for label in 0..20_000 {
+                assert!(add(&mut rows, &[&label.to_string()], round + label));
+            }
+        }
+        assert_eq!(rows.len(), 20_000);
+        rows.retain(|values| values[0] % 2 == 1 && values[0] < 101);
+        assert_eq!(rows.len(), 50);
+        assert!(all(&rows).iter().all(|(label, value)| label.parse::<u64>().unwrap() * 2 + 1 == *value));
+        rows.clear();
+        assert!(rows.is_empty() && all(&rows).is_empty());
+    }
+}

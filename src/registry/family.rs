@@ -1,0 +1,217 @@
+//! The text of one family: its head, a line per series, and which series there are already.
+
+use std::borrow::Cow;
+
+use super::escape::{escape_help, escape_label};
+use super::seen::{Place, Seen, hash};
+use crate::metric::{Desc, Duplicate, DynamicDesc, Kind};
+use crate::number;
+use crate::sys::text::{append, expect_much};
+
+/// Bytes of a family from which on large pages pay: two of them.
+const LARGE: usize = 4 << 20;
+
+/// The text of one family as it grows.
+#[derive(Debug)]
+pub(super) struct Family {
+    pub(super) name: Cow<'static, str>,
+    help: Cow<'static, str>,
+    kind: Kind,
+    duplicate: Duplicate,
+    /// Its declaration, if it is one of nodeprobe's own.
+    pub(super) desc: Option<&'static Desc>,
+    /// What stands before the value of each label: `",name="`, of which the first label needs no `",`.
+    joints: Box<[Box<[u8]>]>,
+    pub(super) text: Vec<u8>,
+    pub(super) series: u32,
+    pub(super) dropped: u64,
+    seen: Seen,
+    /// Values to be merged into an earlier series of the same labels: where its line starts, and the value. Rare.
+    merges: Vec<(u32, f64)>,
+    /// What the text needed last time, so that it is allocated once.
+    expected: usize,
+}
+
+impl Family {
+    pub(super) fn new(desc: &'static Desc) -> Family {
+        Family {
+            desc: Some(desc),
+            duplicate: desc.duplicate,
+            ..Family::empty(
+                desc.name.into(),
+                desc.help.into(),
+                desc.kind,
+                desc.labels.iter().map(|name| joint(name)),
+            )
+        }
+    }
+
+    pub(super) fn dynamic(desc: &DynamicDesc) -> Family {
+        let joints = desc.labels.iter().map(|name| joint(name));
+        Family::empty(desc.name.to_string().into(), desc.help.to_string().into(), desc.kind, joints)
+    }
+
+    pub(super) fn is_declared_as(&self, desc: &DynamicDesc) -> bool {
+        let joints = desc.labels.iter().map(|name| joint(name));
+        self.help == *desc.help && self.kind == desc.kind && self.joints.iter().cloned().eq(joints)
+    }
+
+    fn empty(
+        name: Cow<'static, str>,
+        help: Cow<'static, str>,
+        kind: Kind,
+        joints: impl Iterator<Item = Box<[u8]>>,
+    ) -> Family {
+        Family {
+            name,
+            help,
+            kind,
+            duplicate: Duplicate::Add,
+            desc: None,
+            joints: joints.collect(),
+            text: Vec::new(),
+            series: 0,
+            dropped: 0,
+            seen: Seen::default(),
+            merges: Vec::new(),
+            expected: 0,
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the one place where all parts of a line meet")]
+    #[inline]
+    pub(super) fn add(
+        &mut self,
+        suffix: &str,
+        constant: &[u8],
+        labels: &[&str],
+        le: Option<&str>,
+        value: f64,
+        limit: u32,
+        seed: u64,
+        unique: bool,
+    ) {
+        debug_assert_eq!(labels.len(), self.joints.len(), "{}", self.name);
+        if self.text.is_empty() {
+            self.head();
+        }
+        let mut hash = seed;
+        if !unique {
+            for part in [suffix.as_bytes(), constant]
+                .into_iter()
+                .chain(labels.iter().copied().chain(le).map(str::as_bytes))
+            {
+                hash = self::hash(part, hash, seed);
+            }
+            // The line is written while its place in the table is on its way from memory.
+            self.seen.expect(hash);
+        }
+        let start = self.text.len();
+        let text = &mut self.text;
+        append(text, self.name.as_bytes());
+        append(text, suffix.as_bytes());
+        let own = !labels.is_empty() || le.is_some();
+        if own || !constant.is_empty() {
+            text.push(b'{');
+            append(text, constant);
+            if own && !constant.is_empty() {
+                text.push(b',');
+            }
+            for (at, (joint, value)) in self.joints.iter().zip(labels).enumerate() {
+                append(text, if at == 0 { &joint[2..] } else { joint });
+                escape_label(text, value);
+            }
+            if !labels.is_empty() {
+                text.push(b'"');
+            }
+            if let Some(le) = le {
+                append(text, if labels.is_empty() { b"le=\"" } else { b",le=\"" });
+                append(text, le.as_bytes());
+                text.push(b'"');
+            }
+            text.push(b'}');
+        }
+        text.push(b' ');
+        // A text beyond 4 GiB would break the offsets; no scrape comes near, and none may.
+        let full = self.series >= limit || text.len() > u32::MAX as usize;
+        let place = match unique {
+            true if full => Place::Refused,
+            true => Place::New,
+            false => self.seen.insert(text, start, hash, full),
+        };
+        match place {
+            Place::New => {
+                number::write(text, value);
+                text.push(b'\n');
+                self.series += 1;
+            }
+            Place::Again(first) => {
+                text.truncate(start);
+                self.merges.push((first, value));
+            }
+            Place::Refused => {
+                text.truncate(start);
+                self.dropped += 1;
+            }
+        }
+    }
+
+    fn head(&mut self) {
+        let Family { name, help, kind, text, expected, .. } = self;
+        text.reserve(*expected);
+        if *expected >= LARGE {
+            expect_much(text);
+        }
+        text.extend_from_slice(b"# HELP ");
+        text.extend_from_slice(name.as_bytes());
+        text.push(b' ');
+        escape_help(text, help);
+        text.extend_from_slice(b"\n# TYPE ");
+        text.extend_from_slice(name.as_bytes());
+        text.extend_from_slice(match kind {
+            Kind::Counter => b" counter\n",
+            Kind::Gauge => b" gauge\n",
+            Kind::Histogram => b" histogram\n",
+        });
+    }
+
+    pub(super) fn take(&mut self) -> Option<Vec<u8>> {
+        let merges = std::mem::take(&mut self.merges);
+        let mut text = std::mem::take(&mut self.text);
+        if !merges.is_empty() {
+            let add = self.kind != Kind::Gauge || self.duplicate == Duplicate::Add;
+            text = merge(&text, merges, add);
+        }
+        self.expected = text.len();
+        self.series = 0;
+        self.seen.clear();
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+/// What stands before the value of label `name`: `",name="`, of which the first label needs no `",`.
+fn joint(name: &str) -> Box<[u8]> {
+    format!("\",{name}=\"").into_bytes().into()
+}
+
+/// Rewrites `text` with the values of later duplicates put into the first series of their labels: their sum, or the largest.
+fn merge(text: &[u8], mut merges: Vec<(u32, f64)>, add: bool) -> Vec<u8> {
+    merges.sort_by_key(|&(start, _)| start);
+    let mut out = Vec::with_capacity(text.len() + 16);
+    let mut copied = 0;
+    for same in merges.chunk_by(|a, b| a.0 == b.0) {
+        let start = same[0].0 as usize;
+        let end = memchr::memchr(b'\n', &text[start..]).map_or(text.len(), |at| start + at);
+        // Label values may hold blanks, the value behind the last one cannot.
+        let value_at = memchr::memrchr(b' ', &text[start..end]).map_or(end, |at| start + at + 1);
+        let first =
+            std::str::from_utf8(&text[value_at..end]).ok().and_then(|text| text.parse().ok()).unwrap_or(0.0);
+        let value =
+            same.iter().fold(first, |all, &(_, value)| if add { all + value } else { f64::max(all, value) });
+        out.extend_from_slice(&text[copied..value_at]);
+        number::write(&mut out, value);
+        copied = end;
+    }
+    out.extend_from_slice(&text[copied..]);
+    out
+}
