@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nodeprobe::programs::parse::parse;
+use nodeprobe::programs::schema;
+
 /// Lines a source file may have: a screenful of topics, not a book.
 const LINES: usize = 700;
 
@@ -53,10 +56,23 @@ fn is_up_to_date(document: &str, text: &str) {
     let path = repository().join(document);
     if std::env::var_os("NODEPROBE_UPDATE").is_some() {
         fs::create_dir_all(path.parent().expect("docs")).expect("docs");
-        fs::write(&path, text).expect("written");
+        // Another test may be reading it.
+        let new = path.with_extension("new");
+        fs::write(&new, text).expect("written");
+        fs::rename(new, &path).expect("renamed");
     }
     let written = fs::read_to_string(&path).unwrap_or_default();
     assert!(written == text, "{document} is not what the code says; `make docs` renews it");
+}
+
+/// Compares the part of `document` between `<!-- name -->` and `<!-- /name -->` with `text`.
+#[track_caller]
+fn part_is_up_to_date(document: &str, name: &str, text: &str) {
+    let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->\n"));
+    let whole = fs::read_to_string(repository().join(document)).expect(document);
+    let (before, rest) = whole.split_once(&begin).unwrap_or_else(|| panic!("no {begin} in {document}"));
+    let (_, behind) = rest.split_once(&end).unwrap_or_else(|| panic!("no {end} in {document}"));
+    is_up_to_date(document, &format!("{before}{begin}{text}{end}{behind}"));
 }
 
 #[test]
@@ -67,6 +83,61 @@ fn the_list_of_metrics_is_up_to_date() {
 #[test]
 fn the_list_of_flags_is_up_to_date() {
     is_up_to_date("docs/FLAGS.md", &nodeprobe::args::document());
+}
+
+/// Both in one test: they rewrite the same file.
+#[test]
+fn the_lists_of_keys_and_decoders_are_up_to_date() {
+    part_is_up_to_date("docs/CONFIG.md", "keys", &keys());
+    part_is_up_to_date("docs/CONFIG.md", "decoders", &nodeprobe::decoders::document());
+}
+
+/// All keys of configs, a table for each mapping.
+fn keys() -> String {
+    let objects = [
+        &schema::CONFIG,
+        &schema::METRICS,
+        &schema::COUNTER,
+        &schema::GAUGE,
+        &schema::HISTOGRAM,
+        &schema::LABEL,
+        &schema::DECODER,
+        &schema::CGROUP_ID_MAP,
+        &schema::TRACING,
+        &schema::SPAN,
+    ];
+    let mut text = String::new();
+    for object in objects {
+        text += &format!("\n| `{}` | value | |\n|---|---|---|\n", object.name);
+        for key in object.keys {
+            let mark = if key.required { "**" } else { "" };
+            let value = match key.kind {
+                schema::Type::Object(inner) => format!("a mapping, `{}` below", inner.name),
+                schema::Type::Objects(inner) => format!("a list, of `{}` below", inner.name),
+                schema::Type::Decoder => "a decoder's name".to_owned(),
+                ref kind => kind.to_string(),
+            };
+            text += &format!("| {mark}`{}`{mark} | {value} | {} |\n", key.name, key.help);
+        }
+    }
+    text + "\n"
+}
+
+/// What the docs show of whole configs is right, as far as that can be seen without an object.
+#[test]
+fn configs_in_the_docs_are_right() {
+    let mut found = 0;
+    for (name, text) in files("docs", &["md"]) {
+        for block in text.split("```yaml\n").skip(1) {
+            let (block, _) = block.split_once("```").expect("an end");
+            if block.starts_with("metrics:") {
+                let (config, findings) = parse("docs", &name, block.as_bytes());
+                assert!(config.is_some() && findings.is_empty(), "{name}: {findings:?}");
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 0, "no config in the docs");
 }
 
 #[test]

@@ -15,6 +15,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+mod clang;
+
+#[allow(unused_imports, reason = "every test file uses its own part")]
+pub use clang::compile_bpf;
+
 /// The program under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_nodeprobe");
 
@@ -675,6 +680,14 @@ impl TempDir {
         let path = std::env::temp_dir().join(name);
         fs::create_dir_all(&path).expect("a temporary directory");
         TempDir { path }
+    }
+
+    /// Writes a file into it.
+    #[track_caller]
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path.join(name);
+        fs::write(&path, content).expect("a file in a temporary directory");
+        path
     }
 
     /// Where it is.
