@@ -2,7 +2,7 @@
 
 use crate::error::{Context, Error, Reason, Result};
 use crate::host::{Host, read_bounded};
-use crate::sys::bpf::{Links, Loaded, Object, Program, ProgramType};
+use crate::sys::bpf::{Links, Loaded, MapType, Object, Program, ProgramType};
 use crate::sys::perf::{Event, Every};
 use crate::sys::socket;
 
@@ -17,8 +17,13 @@ const CPU_LIST_BYTES: usize = 4096;
 /// Tells libbpf the type of programs in sections it does not know.
 ///
 /// # Errors
-/// Those of libbpf.
+/// Those of libbpf; an object with operations of the kernel. Nothing here would attach them, and on the way into the kernel
+/// libbpf believes whatever their types say, reads past their ends and takes any map of that type for one with operations.
 pub fn prepare(object: &mut Object) -> Result<()> {
+    if let Some(map) = object.maps().iter().find(|map| map.kind == MapType::STRUCT_OPS) {
+        let line = format!("map {}: operations of the kernel (struct_ops) are not supported", map.name);
+        return Err(Error::new(Reason::NotSupported, line));
+    }
     for program in object.programs() {
         let section = section(&program);
         if section.starts_with(PERF_EVENT) {

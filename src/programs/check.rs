@@ -7,7 +7,7 @@ use super::keys::Keys;
 use super::running::{Options, Running, shape_of};
 use super::set::clash;
 use super::sources::Source;
-use super::{attach, cgroup_ids, parse, running, table};
+use super::{attach, cgroup_ids, elf, parse, running, table};
 use crate::decoders::Chain;
 use crate::host::Host;
 use crate::metric::DynamicDesc;
@@ -75,7 +75,8 @@ pub fn check_source(
 ) {
     let (config, findings) = parse::parse(&source.name, &source.path, &source.yaml);
     let mut findings: Vec<Finding> = findings;
-    let object = Object::parse(&source.name, source.object.clone(), None);
+    let object =
+        elf::check(&source.object).and_then(|()| Object::parse(&source.name, source.object.clone(), None));
     if let Err(error) = &object {
         report.findings.push(format!("{}: {error}", source.object_path));
     }

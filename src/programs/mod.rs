@@ -1,10 +1,12 @@
 //! Users' eBPF programs: `NAME.bpf.o` with a `NAME.yaml` that says how its maps become metrics.
 
 pub mod attach;
+mod btf;
 pub mod builtin;
 pub mod cgroup_ids;
 pub mod check;
 pub mod config;
+pub mod elf;
 pub mod events;
 mod fields;
 pub mod histogram;

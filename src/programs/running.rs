@@ -9,7 +9,7 @@ use super::events::Events;
 use super::keys::Keys;
 use super::sources::{Source, Stamp};
 use super::table::{Table, check_shape};
-use super::{METRIC_PREFIX, attach};
+use super::{METRIC_PREFIX, attach, elf};
 use crate::containers::paths::{CgroupPaths, Change};
 use crate::decoders::{self, Asks, Names};
 use crate::error::{Context, Error, Reason, Result};
@@ -474,6 +474,7 @@ fn load(
     problems: &mut Vec<String>,
 ) -> Result<(Loaded, Vec<Program>, Vec<MapShape>)> {
     let path = source.object_path;
+    elf::check(&source.object).context(&path)?;
     let mut left_out: Vec<String> = Vec::new();
     loop {
         let mut object =

@@ -16,6 +16,8 @@ impl MapType {
     pub const PERF_EVENT_ARRAY: MapType = MapType(raw::BPF_MAP_TYPE_PERF_EVENT_ARRAY);
     /// `BPF_MAP_TYPE_HASH`.
     pub const HASH: MapType = MapType(raw::BPF_MAP_TYPE_HASH);
+    /// `BPF_MAP_TYPE_STRUCT_OPS`.
+    pub const STRUCT_OPS: MapType = MapType(raw::BPF_MAP_TYPE_STRUCT_OPS);
     /// `BPF_MAP_TYPE_CGRP_STORAGE`.
     pub const CGRP_STORAGE: MapType = MapType(raw::BPF_MAP_TYPE_CGRP_STORAGE);
 
