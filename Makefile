@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euc
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build bpf test check bench size install uninstall clean vendor docs syscalls
+.PHONY: help run build bpf test check fuzz bench size install uninstall clean vendor docs syscalls
 
 # auto: Rust's ready-made musl target, or a std compiled here when that cannot be had.  build: always compile std.
 STD ?= auto
@@ -11,16 +11,19 @@ export STD
 # 1: take crates from vendor/crates (see `make vendor`) and stay offline.
 VENDORED ?=
 export VENDORED
-# Flags for the agent (run), for the bench (bench) or for the test programs (test).
+# Flags for the agent (run), for the bench (bench), for libFuzzer (fuzz) or for the test programs (test).
 ARGS ?=
 # A BPF program to compile, and where to: make bpf SRC=x.bpf.c [OUT=x.bpf.o] [BTF=types of another kernel].
 SRC ?=
 export BTF
-# One integration test file: make test T=name.
+# One integration test file: make test T=name. One fuzz target: make fuzz T=name.
 T ?=
+# Bounds of each fuzz target, whichever comes first: seconds and executions.
+TIME ?= 600
+RUNS ?= 1000000
 PREFIX ?= /usr/local
 DESTDIR ?=
-MAX_SIZE := 1572864
+MAX_SIZE := 2097152
 
 # rustup installs here and leaves PATH to the shell's start files, which CI may not read.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -57,13 +60,18 @@ test: ## everything CI checks: style, unit, golden and kernel tests (T=name: one
 check: ## formatting and lints only
 	@vendor/setup.sh check
 	@cargo fmt --check
+	@cd fuzz && cargo fmt --check
 	@$(CARGO) clippy --locked --all-targets -- -D warnings
 	@$(if $(BPF_C),clang-format --dry-run -Werror $(BPF_C))
+
+fuzz: ## look for input that crashes (T=target, TIME=600 seconds or RUNS=1000000 for each, ARGS go to libFuzzer)
+	@vendor/setup.sh fuzz
+	@TIME=$(TIME) RUNS=$(RUNS) ARGS='$(ARGS)' fuzz/run.sh $(T)
 
 bench: build ## measure the agent's own cost, as root (ARGS go to the bench)
 	@$(CARGO) bench --locked --bench bench -- $(ARGS)
 
-size: build ## show the binary's size by section; fails above 1.5 MiB
+size: build ## show the binary's size by section; fails above 2 MiB
 	@llvm-size -A dist/nodeprobe | awk 'NR > 2 && $$2 >= 1024'
 	@size=$$(stat -c %s dist/nodeprobe); echo "dist/nodeprobe: $$size bytes, limit $(MAX_SIZE)"; [ $$size -le $(MAX_SIZE) ]
 

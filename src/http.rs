@@ -4,7 +4,7 @@
 //! response head are used (`docs/DESIGN.md`). Everything here has a bound and a deadline: connections, bytes of a head, time
 //! for a head, time without progress, bodies alive.
 
-mod head;
+pub mod head;
 
 use std::cell::OnceCell;
 use std::fs::File;

@@ -1,6 +1,5 @@
 #!/bin/bash
-# vendor/setup.sh build|test|check|bpf: install what `make build`, `make test`, `make check` or `make bpf` needs and does
-# not find.
+# vendor/setup.sh build|test|check|bpf|fuzz: install what the make target of that name needs and does not find.
 # Debian and Ubuntu packages, the Rust toolchain of rust-toolchain.toml and its musl target. Does nothing, in well
 # under a second, when everything is there.
 #   STD=auto (default)  Rust's ready-made musl target; when it cannot be had, get ready to compile std here
@@ -23,12 +22,15 @@ bpf="clang=clang llvm=llvm-strip bpftool=bpftool linux-libc-dev=/usr/include/lin
 check="clang-format=clang-format"
 test="prometheus=promtool prometheus=prometheus curl=curl python3=python3 iproute2=ip util-linux=unshare
  procps=pkill strace=strace"
+# libFuzzer and AddressSanitizer, which clang has where it says so itself.
+fuzz="g++=c++ libclang-rt-dev=$(clang -print-resource-dir 2>/dev/null)/lib/linux/libclang_rt.fuzzer-$(uname -m).a"
 case $want in
 build) list=$build ;;
+fuzz) list="$build $fuzz" ;;
 check) list="$build $check" ;;
 test) list="$build $check $test" ;;
 bpf) list=$bpf ;;
-*) say "build, check, test or bpf, not '$want'"; exit 2 ;;
+*) say "build, check, test, bpf or fuzz, not '$want'"; exit 2 ;;
 esac
 
 missing=""
@@ -69,10 +71,13 @@ fi
 # The first call in this directory makes rustup fetch the pinned toolchain.
 sysroot=$(try3 timeout 600 rustc --print sysroot)
 
-if [ "$want" != build ]; then
+if [ "$want" = check ] || [ "$want" = test ]; then
 	cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 ||
 		try3 timeout 300 rustup component add rustfmt clippy
 fi
+
+# Sanitizers need glibc, whose std every toolchain has.
+[ "$want" != fuzz ] || exit 0
 
 if [ "$std" != build ] && [ ! -d "$sysroot/lib/rustlib/$target" ] && ! vendor/build-std/sysroot.sh --ready x86_64; then
 	say "fetching Rust's $target"

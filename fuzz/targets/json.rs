@@ -1,0 +1,5 @@
+//! See `src/json.rs`.
+
+#![no_main]
+
+nodeprobe_fuzz::target!(nodeprobe_fuzz::json::run);
