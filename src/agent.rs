@@ -154,7 +154,7 @@ impl Agent {
     fn debug_page(&mut self) -> Body {
         let world = &self.world;
         let pages = self.slots.iter_mut().filter_map(|slot| slot.collector.as_mut()?.debug_page(world));
-        Body { pieces: pages.map(String::into_bytes).collect() }
+        Body { pieces: pages.map(|page| page.into_bytes().into()).collect() }
     }
 
     /// One scrape without a server: refreshes everything, waits a little for what takes its time, and renders.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::error::{Context, Error, Reason, Result};
 use crate::limits;
-use crate::registry::Body;
+use crate::registry::{Body, Piece};
 use crate::sys::clock::MonotonicNs;
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::socket;
@@ -74,13 +74,13 @@ impl Closed {
 #[derive(Debug)]
 pub struct Scrape {
     body: Body,
-    packed: OnceCell<Option<Vec<u8>>>,
+    packed: OnceCell<Option<Piece>>,
     rendered_ns: MonotonicNs,
 }
 
 impl Scrape {
     /// Pieces to send: the text, or the one piece of its gzip form.
-    fn pieces(&self, packed: bool) -> &[Vec<u8>] {
+    fn pieces(&self, packed: bool) -> &[Piece] {
         match &self.packed {
             cell if packed => cell.get().and_then(Option::as_ref).map_or(&[], std::slice::from_ref),
             _ => &self.body.pieces,
@@ -181,7 +181,7 @@ impl Http {
         listener.set_nonblocking(true).context("listener")?;
         socket::set_backlog(&listener, limits::HTTP_BACKLOG).context("listener")?;
         let index = Scrape {
-            body: Body { pieces: vec![index_page(telemetry_path, has_maps).into_bytes()] },
+            body: Body { pieces: vec![index_page(telemetry_path, has_maps).into_bytes().into()] },
             packed: OnceCell::new(),
             rendered_ns: now_ns,
         };
@@ -556,8 +556,9 @@ impl Connection {
         now_ns: MonotonicNs,
         stats: &mut Stats,
     ) {
-        let packed = request.gzip && scrape.packed.get_or_init(|| zlib::gzip(&scrape.body.pieces)).is_some();
-        let length = scrape.pieces(packed).iter().map(Vec::len).sum();
+        let packed = request.gzip
+            && scrape.packed.get_or_init(|| zlib::gzip(&scrape.body.pieces).map(Piece::from)).is_some();
+        let length = scrape.pieces(packed).iter().map(|piece| piece.len()).sum();
         let head = response_head(status, content_type, length, packed, request);
         let scrape = (!request.head_only).then_some(scrape);
         self.start(head, scrape, packed, request, status, now_ns, stats);
@@ -621,7 +622,7 @@ impl Sending {
     fn write_some(&mut self, stream: &mut TcpStream) -> io::Result<Option<usize>> {
         const SLICES: usize = 32;
         let pieces = self.scrape.as_ref().map_or(&[][..], |scrape| scrape.pieces(self.packed));
-        let parts = std::iter::once(&self.head).chain(pieces).map(Vec::as_slice);
+        let parts = std::iter::once(&self.head[..]).chain(pieces.iter().map(|piece| &**piece));
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut count = 0;
         for (index, part) in parts.skip(self.part).take(SLICES).enumerate() {

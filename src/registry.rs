@@ -10,6 +10,7 @@ mod seen;
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::rc::Rc;
 
 use crate::metric::{Desc, DynamicDesc, Scope};
 use crate::number;
@@ -38,17 +39,42 @@ impl ConstLabels {
     }
 }
 
+/// A piece of a body. The registry keeps a share of it and writes the next scrape into the same memory once nobody else has
+/// one: a new buffer would cost the kernel more, page by page, than it takes to fill it.
+#[derive(Debug, Clone, Default)]
+pub struct Piece(Rc<Vec<u8>>);
+
+impl From<Vec<u8>> for Piece {
+    fn from(text: Vec<u8>) -> Piece {
+        Piece(Rc::new(text))
+    }
+}
+
+impl std::ops::Deref for Piece {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<[u8]> for Piece {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// A rendered scrape: pieces to be sent one after the other.
 #[derive(Debug, Default)]
 pub struct Body {
     /// One piece of text per family.
-    pub pieces: Vec<Vec<u8>>,
+    pub pieces: Vec<Piece>,
 }
 
 impl Body {
     /// Bytes in all pieces.
     pub fn len(&self) -> usize {
-        self.pieces.iter().map(Vec::len).sum()
+        self.pieces.iter().map(|piece| piece.len()).sum()
     }
 
     /// True when nothing was collected.

@@ -1,7 +1,9 @@
 //! The text of one family: its head, a line per series, and which series there are already.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
+use super::Piece;
 use super::escape::{escape_help, escape_label};
 use super::seen::{Place, Seen, hash};
 use crate::metric::{Desc, Duplicate, DynamicDesc, Kind};
@@ -10,6 +12,9 @@ use crate::sys::text::{append, expect_much};
 
 /// Bytes of a family from which on large pages pay: two of them.
 const LARGE: usize = 4 << 20;
+
+/// Bytes of room nobody minds.
+const SMALL: usize = 16 << 10;
 
 /// The text of one family as it grows.
 #[derive(Debug)]
@@ -23,6 +28,8 @@ pub(super) struct Family {
     /// What stands before the value of each label: `",name="`, of which the first label needs no `",`.
     joints: Box<[Box<[u8]>]>,
     pub(super) text: Vec<u8>,
+    /// The text of the last scrape.
+    last: Option<Piece>,
     pub(super) series: u32,
     pub(super) dropped: u64,
     seen: Seen,
@@ -70,6 +77,7 @@ impl Family {
             desc: None,
             joints: joints.collect(),
             text: Vec::new(),
+            last: None,
             series: 0,
             dropped: 0,
             seen: Seen::default(),
@@ -156,7 +164,17 @@ impl Family {
         }
     }
 
+    /// The memory of the last text, if nobody reads that any more and it is not far too large.
+    fn reuse(&mut self) {
+        let Some(mut last) = self.last.take().and_then(|last| Rc::try_unwrap(last.0).ok()) else { return };
+        if last.capacity() <= self.expected * 2 + SMALL {
+            last.clear();
+            self.text = last;
+        }
+    }
+
     fn head(&mut self) {
+        self.reuse();
         let Family { name, help, kind, text, expected, .. } = self;
         text.reserve(*expected);
         if *expected >= LARGE {
@@ -175,7 +193,7 @@ impl Family {
         });
     }
 
-    pub(super) fn take(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn take(&mut self) -> Option<Piece> {
         let merges = std::mem::take(&mut self.merges);
         let mut text = std::mem::take(&mut self.text);
         if !merges.is_empty() {
@@ -185,7 +203,8 @@ impl Family {
         self.expected = text.len();
         self.series = 0;
         self.seen.clear();
-        (!text.is_empty()).then_some(text)
+        self.last = (!text.is_empty()).then(|| Piece::from(text));
+        self.last.clone()
     }
 }
 

@@ -1,5 +1,6 @@
 //! gzip through the zlib that libbpf brings along (<https://zlib.net/manual.html>, RFC 1952).
 
+use std::borrow::Borrow;
 use std::ffi::{c_char, c_int, c_uint, c_ulong, c_void};
 
 /// `struct z_stream_s` of zlib.h.
@@ -59,7 +60,7 @@ const LEVEL: c_int = 1;
 const MEM_LEVEL: c_int = 7;
 
 /// Compresses `pieces` into one gzip member; `None` when zlib cannot allocate its state.
-pub fn gzip(pieces: &[Vec<u8>]) -> Option<Vec<u8>> {
+pub fn gzip<P: Borrow<[u8]>>(pieces: &[P]) -> Option<Vec<u8>> {
     // SAFETY: all fields are integers, raw pointers or optional function pointers, for which zero is valid and means
     // "use the default" to zlib.
     let mut stream: ZStream = unsafe { std::mem::zeroed() };
@@ -79,11 +80,11 @@ pub fn gzip(pieces: &[Vec<u8>]) -> Option<Vec<u8>> {
     if started != Z_OK {
         return None;
     }
-    let total: usize = pieces.iter().map(Vec::len).sum();
+    let total: usize = pieces.iter().map(|piece| piece.borrow().len()).sum();
     let mut out: Vec<u8> = Vec::with_capacity(total / 8 + 256);
     let mut result = Z_OK;
     // The empty piece behind the others ends the stream.
-    for piece in pieces.iter().map(Vec::as_slice).filter(|piece| !piece.is_empty()).chain([&[][..]]) {
+    for piece in pieces.iter().map(Borrow::borrow).filter(|piece| !piece.is_empty()).chain([&[][..]]) {
         let flush = if piece.is_empty() { Z_FINISH } else { Z_NO_FLUSH };
         stream.next_in = piece.as_ptr();
         stream.avail_in = c_uint::try_from(piece.len()).ok()?;
@@ -167,7 +168,7 @@ mod tests {
         let packed = gzip(std::slice::from_ref(&text)).unwrap();
         assert_eq!(gunzip(&packed, text.len()).unwrap(), text);
         assert_eq!(gunzip(&packed, text.len() - 1), None);
-        assert_eq!(gunzip(&gzip(&[]).unwrap(), 0).unwrap(), b"");
+        assert_eq!(gunzip(&gzip::<Vec<u8>>(&[]).unwrap(), 0).unwrap(), b"");
         // Cut, changed in the middle, too large a size in the end, and nothing at all.
         assert_eq!(gunzip(&packed[..packed.len() - 9], 1 << 20), None);
         let mut changed = packed.clone();
@@ -189,6 +190,6 @@ mod tests {
             })
             .collect();
         assert!(gzip(&[noise]).unwrap().len() > 300_000);
-        assert!(gzip(&[]).is_some());
+        assert!(gzip::<Vec<u8>>(&[]).is_some());
     }
 }
