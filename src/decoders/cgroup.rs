@@ -1,6 +1,6 @@
 //! `cgroup`: the path of a cgroup.
 
-use super::{Answer, Asks, Decoder, Gives, Names, Spec, Takes, input, plain};
+use super::{Answer, Asks, Decoder, Gives, Keeps, Names, Spec, Takes, input, plain};
 use crate::sys::text::append;
 
 /// Its row.
@@ -9,7 +9,7 @@ pub static SPEC: Spec = Spec {
     about: "the id of a v2 cgroup to its path, `/sys/fs/cgroup` and all, or `unknown_cgroup_id:N`",
     takes: Takes::Decimal,
     gives: Gives::Text,
-    costly: false,
+    keeps: Keeps::LastKnown,
     asks: Asks::Paths,
     build: plain::<Cgroup>,
 };
@@ -21,10 +21,15 @@ impl Decoder for Cgroup {
     fn decode(&mut self, names: &mut Names<'_>, input: &[u8], out: &mut Vec<u8>) -> Result<Answer, String> {
         let number = input::signed(input)?;
         match names.containers.paths.get(number.cast_unsigned()).filter(|_| number >= 0) {
-            Some(path) => append(out, path.as_bytes()),
-            None => append(out, format!("unknown_cgroup_id:{number}").as_bytes()),
+            Some(path) => {
+                append(out, path.as_bytes());
+                Ok(Answer::TextForNow)
+            }
+            None => {
+                append(out, format!("unknown_cgroup_id:{number}").as_bytes());
+                Ok(Answer::Unknown)
+            }
         }
-        Ok(Answer::TextForNow)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A label's decoders, one after the other: made from a config, checked without running, and run for each key.
 
 use super::cache::Cache;
-use super::{Answer, Asks, DECODERS, Decoder, Gives, Names, Options, Spec, Takes};
+use super::{Answer, Asks, DECODERS, Decoder, Gives, Keeps, Names, Options, Spec, Takes};
 use crate::limits;
 use crate::programs::config::{self, Mark};
 use crate::spelling::did_you_mean;
@@ -39,7 +39,7 @@ impl Chain {
         let step = |decoder: &config::Decoder| {
             let spec = find(decoder)?;
             let decoder = build(spec, decoder, options)?;
-            Ok(Step { spec, decoder, cache: spec.costly.then(Cache::default) })
+            Ok(Step { spec, decoder, cache: (spec.keeps != Keeps::Nothing).then(Cache::default) })
         };
         let steps = decoders.iter().map(step).collect::<Result<_, (Mark, String)>>()?;
         Ok(Chain { steps, between: Default::default() })
@@ -73,7 +73,7 @@ impl Chain {
     ) -> Result<Outcome, String> {
         let start = out.len();
         match self.run(names, input, out) {
-            Ok(Answer::Text | Answer::TextForNow) => {
+            Ok(Answer::Text | Answer::TextForNow | Answer::Unknown) => {
                 make_label(out, start);
                 Ok(Outcome::Text)
             }
@@ -136,7 +136,13 @@ impl Step {
     #[inline]
     fn decode(&mut self, names: &mut Names<'_>, input: &[u8], out: &mut Vec<u8>) -> Result<Answer, String> {
         let Some(cache) = &mut self.cache else { return self.ask(names, input, out) };
-        cache.of_version(names.tables.symbols.current(names.host, names.now_ns));
+        match self.spec.keeps {
+            Keeps::LastKnown => return self.ask_or_remember(names, input, out),
+            Keeps::AnswersFromSymbols => {
+                cache.of_version(names.tables.symbols.current(names.host, names.now_ns));
+            }
+            Keeps::Answers | Keeps::Nothing => {}
+        }
         match cache.get(input) {
             Some(Some(text)) => {
                 append(out, text);
@@ -147,10 +153,35 @@ impl Step {
         }
         let start = out.len();
         let answer = self.ask(names, input, out)?;
-        if let Some(cache) = self.cache.as_mut().filter(|_| answer != Answer::TextForNow) {
-            // The answer may be from a newer table than the question.
-            cache.of_version(names.tables.symbols.version());
+        let is_lasting = matches!(answer, Answer::Text | Answer::Skip);
+        if let Some(cache) = self.cache.as_mut().filter(|_| is_lasting) {
+            if self.spec.keeps == Keeps::AnswersFromSymbols {
+                // The answer may be from a newer table than the question.
+                cache.of_version(names.tables.symbols.version());
+            }
             cache.put(input, (answer == Answer::Text).then(|| &out[start..]));
+        }
+        Ok(answer)
+    }
+
+    /// Asks every time, and falls back on what was known before.
+    fn ask_or_remember(
+        &mut self,
+        names: &mut Names<'_>,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Answer, String> {
+        let start = out.len();
+        let answer = self.ask(names, input, out)?;
+        let Some(cache) = &mut self.cache else { return Ok(answer) };
+        let known = cache.get(input).flatten();
+        if answer != Answer::Unknown {
+            if known != Some(&out[start..]) {
+                cache.put(input, Some(&out[start..]));
+            }
+        } else if let Some(known) = known {
+            out.truncate(start);
+            append(out, known);
         }
         Ok(answer)
     }
@@ -288,6 +319,32 @@ mod tests {
         assert_eq!(label(odd.as_bytes()).len(), limits::LABEL_BYTES);
         // One byte becomes three.
         assert_eq!(label(&[0xff; 4096]).len(), 1 + limits::LABEL_BYTES - 1);
+    }
+
+    #[test]
+    fn what_was_known_stays_while_the_key_does() {
+        let mut bed = Bed::new();
+        bed.containers.want_paths("/cg");
+        bed.containers.paths.appeared(7, "/a");
+        let mut chain = chain(&["uint", "cgroup"]);
+        let mut read = |bed: &mut Bed, ids: &[u64]| {
+            let mut out = Vec::new();
+            chain.begin();
+            for id in ids {
+                chain.decode(&mut bed.names(), &id.to_ne_bytes(), &mut out).unwrap();
+                out.push(b' ');
+            }
+            chain.end();
+            String::from_utf8(out).unwrap().trim().to_owned()
+        };
+        assert_eq!(read(&mut bed, &[7, 8]), "/cg/a unknown_cgroup_id:8");
+        bed.containers.paths.removed(7, 0);
+        bed.containers.paths.forget(u64::MAX);
+        bed.containers.paths.appeared(8, "/b");
+        assert_eq!(read(&mut bed, &[7, 8]), "/cg/a /cg/b");
+        // The key is gone, and with it what was known.
+        assert_eq!(read(&mut bed, &[8]), "/cg/b");
+        assert_eq!(read(&mut bed, &[7]), "unknown_cgroup_id:7");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The texts are the labels of nodeprobe's own metrics, so that `* on (container_id) group_left` joins custom ones with them.
 //! A cgroup of no container gives an empty text, which to Prometheus is no label.
 
-use super::{Answer, Asks, Built, Decoder, Gives, Names, Options, Spec, Takes, input};
+use super::{Answer, Asks, Built, Decoder, Gives, Keeps, Names, Options, Spec, Takes, input};
 use crate::containers::Named;
 use crate::containers::hierarchies::Place;
 use crate::programs::config;
@@ -44,7 +44,7 @@ const fn row(build: fn(&config::Decoder, Options) -> Built) -> Spec {
         about: "",
         takes: Takes::Decimal,
         gives: Gives::Text,
-        costly: false,
+        keeps: Keeps::LastKnown,
         asks: Asks::Containers,
         build,
     }
@@ -68,9 +68,8 @@ impl Decoder for Whose {
             .of_cgroup(Place::V2, id)
             .and_then(|instance| containers.instance(instance)?.identity)
             .and_then(|identity| containers.identity(identity));
-        if let Some(named) = named {
-            append(out, (self.property)(named).as_bytes());
-        }
+        let Some(named) = named else { return Ok(Answer::Unknown) };
+        append(out, (self.property)(named).as_bytes());
         Ok(Answer::TextForNow)
     }
 }

@@ -1,6 +1,6 @@
 //! `dname`: a domain name as DNS sends it, RFC 1035 section 3.1.
 
-use super::{Answer, Asks, Decoder, Gives, Names, Spec, Takes, plain};
+use super::{Answer, Asks, Decoder, Gives, Keeps, Names, Spec, Takes, plain};
 
 /// Its row.
 pub static SPEC: Spec = Spec {
@@ -9,7 +9,7 @@ pub static SPEC: Spec = Spec {
             end becomes a dot",
     takes: Takes::Any,
     gives: Gives::Text,
-    costly: false,
+    keeps: Keeps::Nothing,
     asks: Asks::Nothing,
     build: plain::<Dname>,
 };

@@ -1,7 +1,7 @@
 //! `errno`: names of error numbers.
 
 use super::words::{Words, room};
-use super::{Answer, Asks, Decoder, Gives, Names, Spec, Takes, input, plain};
+use super::{Answer, Asks, Decoder, Gives, Keeps, Names, Spec, Takes, input, plain};
 use crate::sys::text::append;
 
 /// Its row.
@@ -10,7 +10,7 @@ pub static SPEC: Spec = Spec {
     about: "an error number, not negated, to its name (`EPERM`), or `unknown:N`",
     takes: Takes::Decimal,
     gives: Gives::Text,
-    costly: false,
+    keeps: Keeps::Nothing,
     asks: Asks::Nothing,
     build: plain::<Errno>,
 };

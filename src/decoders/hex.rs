@@ -1,6 +1,6 @@
 //! `hex`: bytes as hexadecimal digits.
 
-use super::{Answer, Asks, Decoder, Gives, Names, Spec, Takes, input, plain};
+use super::{Answer, Asks, Decoder, Gives, Keeps, Names, Spec, Takes, input, plain};
 
 /// Its row.
 pub static SPEC: Spec = Spec {
@@ -8,7 +8,7 @@ pub static SPEC: Spec = Spec {
     about: "bytes in memory order, as lower-case hexadecimal digits",
     takes: Takes::Any,
     gives: Gives::Text,
-    costly: false,
+    keeps: Keeps::Nothing,
     asks: Asks::Nothing,
     build: plain::<Hex>,
 };

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Answer, Asks, Decoder, Gives, Names, Spec, Takes, input, plain};
+use super::{Answer, Asks, Decoder, Gives, Keeps, Names, Spec, Takes, input, plain};
 use crate::limits;
 use crate::sys::clock::MonotonicNs;
 use crate::sys::interface;
@@ -14,7 +14,7 @@ pub static SPEC: Spec = Spec {
     about: "the number of a network interface, in nodeprobe's own network namespace, to its name, or `unknown:N`",
     takes: Takes::AtLeast(4),
     gives: Gives::Text,
-    costly: false,
+    keeps: Keeps::Nothing,
     asks: Asks::Nothing,
     build: plain::<IfName>,
 };

@@ -1,6 +1,6 @@
 //! `inet_ip`: addresses of IPv4 and IPv6, written as RFC 5952 says.
 
-use super::{Answer, Asks, Decoder, Gives, Names, Spec, Takes, input, plain};
+use super::{Answer, Asks, Decoder, Gives, Keeps, Names, Spec, Takes, input, plain};
 use crate::sys::text::append;
 
 /// Its row.
@@ -9,7 +9,7 @@ pub static SPEC: Spec = Spec {
     about: "an IPv4 or IPv6 address in network order; an IPv4 address inside IPv6 as IPv4",
     takes: Takes::Sizes(&[4, 16]),
     gives: Gives::Text,
-    costly: false,
+    keeps: Keeps::Nothing,
     asks: Asks::Nothing,
     build: plain::<InetIp>,
 };

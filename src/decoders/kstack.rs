@@ -1,6 +1,6 @@
 //! `kstack`: the functions of a kernel stack.
 
-use super::{Answer, Asks, Decoder, Gives, Names, Spec, Takes, plain};
+use super::{Answer, Asks, Decoder, Gives, Keeps, Names, Spec, Takes, plain};
 use crate::sys::text::append;
 
 /// Its row.
@@ -10,7 +10,7 @@ pub static SPEC: Spec = Spec {
             is in none",
     takes: Takes::Multiple(8),
     gives: Gives::Text,
-    costly: true,
+    keeps: Keeps::AnswersFromSymbols,
     asks: Asks::Nothing,
     build: plain::<Kstack>,
 };

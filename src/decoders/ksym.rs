@@ -1,6 +1,6 @@
 //! `ksym`: the name of a function of the kernel.
 
-use super::{Answer, Asks, Decoder, Gives, Names, Spec, Takes, input, plain};
+use super::{Answer, Asks, Decoder, Gives, Keeps, Names, Spec, Takes, input, plain};
 use crate::sys::text::append;
 
 /// Its row.
@@ -10,7 +10,7 @@ pub static SPEC: Spec = Spec {
             `unknown_addr:0xADDRESS`",
     takes: Takes::AtLeast(8),
     gives: Gives::Text,
-    costly: false,
+    keeps: Keeps::Nothing,
     asks: Asks::Nothing,
     build: plain::<Ksym>,
 };

@@ -1,6 +1,6 @@
 //! `majorminor`: names of block devices.
 
-use super::{Answer, Asks, Decoder, Gives, Names, Spec, Takes, input, plain};
+use super::{Answer, Asks, Decoder, Gives, Keeps, Names, Spec, Takes, input, plain};
 use crate::host::{Host, read_bounded};
 use crate::limits;
 use crate::procfs::partitions;
@@ -13,7 +13,7 @@ pub static SPEC: Spec = Spec {
     about: "the kernel's number of a block device (`new_encode_dev`) to its name, or `unknown:MAJOR:MINOR`",
     takes: Takes::AtLeast(4),
     gives: Gives::Text,
-    costly: false,
+    keeps: Keeps::Nothing,
     asks: Asks::Nothing,
     build: plain::<MajorMinor>,
 };

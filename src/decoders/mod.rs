@@ -80,8 +80,8 @@ pub struct Spec {
     pub takes: Takes,
     /// What it gives.
     pub gives: Gives,
-    /// Worth remembering results for.
-    pub costly: bool,
+    /// What is remembered of its answers.
+    pub keeps: Keeps,
     /// What must be switched on for it.
     pub asks: Asks,
     /// Makes one from its YAML.
@@ -109,6 +109,8 @@ pub enum Answer {
     Text,
     /// The text is in `out`, and may be another one next time.
     TextForNow,
+    /// The text is in `out`, and says that nothing is known, at least not any more.
+    Unknown,
     /// The whole key is left out, silently: only `regexp` says so.
     Skip,
 }
@@ -139,6 +141,20 @@ pub enum Gives {
     Text,
     /// Text that may be a decimal number.
     Any,
+}
+
+/// What is remembered of a decoder's answers, for as long as the map has the keys they are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeps {
+    /// Nothing: asking is cheap.
+    Nothing,
+    /// All of them: asking is costly.
+    Answers,
+    /// The same, until the kernel's symbols change.
+    AnswersFromSymbols,
+    /// The last one that was not [`Answer::Unknown`]. What a key counts for must not change when the thing it names is gone:
+    /// its count would leave one sum of labels and appear in another.
+    LastKnown,
 }
 
 /// What must be known of cgroups for a decoder to answer.

@@ -4,7 +4,7 @@
 //! with all their digits.
 
 use super::pci_ids::{PciIds, Section};
-use super::{Answer, Asks, Built, Decoder, Gives, Names, Options, Spec, Takes, input};
+use super::{Answer, Asks, Built, Decoder, Gives, Keeps, Names, Options, Spec, Takes, input};
 use crate::programs::config;
 use crate::sys::text::append;
 
@@ -43,7 +43,7 @@ const fn row(build: fn(&config::Decoder, Options) -> Built) -> Spec {
         about: "",
         takes: Takes::Decimal,
         gives: Gives::Text,
-        costly: false,
+        keeps: Keeps::Nothing,
         asks: Asks::Nothing,
         build,
     }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use regex_lite::{CaptureLocations, Regex};
 
-use super::{Answer, Asks, BuildError, Built, Decoder, Gives, Names, Options, Spec, Takes, input};
+use super::{Answer, Asks, BuildError, Built, Decoder, Gives, Keeps, Names, Options, Spec, Takes, input};
 use crate::programs::config::{self, Mark};
 use crate::sys::text::append;
 
@@ -18,7 +18,7 @@ pub static SPEC: Spec = Spec {
     about: "what the first matching pattern of `regexps` matches, or its group if it has one; a key that none matches is left out",
     takes: Takes::Any,
     gives: Gives::Any,
-    costly: true,
+    keeps: Keeps::Answers,
     asks: Asks::Nothing,
     build,
 };

@@ -1,6 +1,6 @@
 //! `static_map`: texts for texts, from the config.
 
-use super::{Answer, Asks, Built, Decoder, Gives, Names, Options, Spec, Takes};
+use super::{Answer, Asks, Built, Decoder, Gives, Keeps, Names, Options, Spec, Takes};
 use crate::programs::config;
 use crate::sys::text::append;
 
@@ -10,7 +10,7 @@ pub static SPEC: Spec = Spec {
     about: "text to the text its `static_map` has for it; what is not in there is `unknown:TEXT`, or with `allow_unknown` stays",
     takes: Takes::Text,
     gives: Gives::Any,
-    costly: false,
+    keeps: Keeps::Nothing,
     asks: Asks::Nothing,
     build,
 };

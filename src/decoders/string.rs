@@ -1,6 +1,6 @@
 //! `string`: characters up to the first zero.
 
-use super::{Answer, Asks, Decoder, Gives, Names, Spec, Takes, plain};
+use super::{Answer, Asks, Decoder, Gives, Keeps, Names, Spec, Takes, plain};
 use crate::sys::text::append;
 
 /// Its row.
@@ -9,7 +9,7 @@ pub static SPEC: Spec = Spec {
     about: "characters up to the first zero byte, or all of them",
     takes: Takes::Any,
     gives: Gives::Any,
-    costly: false,
+    keeps: Keeps::Nothing,
     asks: Asks::Nothing,
     build: plain::<Text>,
 };

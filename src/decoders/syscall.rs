@@ -5,7 +5,7 @@
 //! they are the default; the kernel's own are a flag away.
 
 use super::words::{Words, room};
-use super::{Answer, Asks, Built, Decoder, Gives, Names, Options, Spec, Takes, input, syscall_names};
+use super::{Answer, Asks, Built, Decoder, Gives, Keeps, Names, Options, Spec, Takes, input, syscall_names};
 use crate::programs::config;
 
 /// Its row.
@@ -15,7 +15,7 @@ pub static SPEC: Spec = Spec {
             it; or `unknown_syscall:N`",
     takes: Takes::Decimal,
     gives: Gives::Text,
-    costly: false,
+    keeps: Keeps::Nothing,
     asks: Asks::Nothing,
     build,
 };

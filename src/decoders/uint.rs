@@ -1,6 +1,6 @@
 //! `uint`: an unsigned number.
 
-use super::{Answer, Asks, Decoder, Gives, Names, Spec, Takes, input, plain};
+use super::{Answer, Asks, Decoder, Gives, Keeps, Names, Spec, Takes, input, plain};
 
 /// Its row.
 pub static SPEC: Spec = Spec {
@@ -8,7 +8,7 @@ pub static SPEC: Spec = Spec {
     about: "an unsigned number in this machine's byte order, as decimal text",
     takes: Takes::Sizes(&[1, 2, 4, 8]),
     gives: Gives::Decimal,
-    costly: false,
+    keeps: Keeps::Nothing,
     asks: Asks::Nothing,
     build: plain::<Uint>,
 };

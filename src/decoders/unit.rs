@@ -1,6 +1,6 @@
 //! `unit`: the systemd unit of a cgroup.
 
-use super::{Answer, Asks, Decoder, Gives, Names, Spec, Takes, input, plain};
+use super::{Answer, Asks, Decoder, Gives, Keeps, Names, Spec, Takes, input, plain};
 use crate::sys::text::append;
 
 /// Its row.
@@ -9,7 +9,7 @@ pub static SPEC: Spec = Spec {
     about: "the id of a v2 cgroup to the innermost systemd unit of its path, as `systemctl` writes it, or nothing",
     takes: Takes::Decimal,
     gives: Gives::Text,
-    costly: false,
+    keeps: Keeps::LastKnown,
     asks: Asks::Paths,
     build: plain::<Unit>,
 };
@@ -23,9 +23,8 @@ struct Unit;
 impl Decoder for Unit {
     fn decode(&mut self, names: &mut Names<'_>, input: &[u8], out: &mut Vec<u8>) -> Result<Answer, String> {
         let id = input::unsigned(input)?;
-        if let Some(path) = names.containers.paths.get(id) {
-            append(out, of_path(path).as_bytes());
-        }
+        let Some(path) = names.containers.paths.get(id) else { return Ok(Answer::Unknown) };
+        append(out, of_path(path).as_bytes());
         Ok(Answer::TextForNow)
     }
 }
