@@ -112,6 +112,7 @@ struct sk_buff {
 	struct sock *sk;
 	unsigned long _skb_refdst;
 	unsigned char *head;
+	unsigned int tail; /* behind head, where it is 64 bits wide */
 	__u16 protocol; /* network byte order */
 	__u16 transport_header;
 	__u16 network_header;

@@ -34,7 +34,8 @@ int BPF_PROG(on_send, struct sk_buff *skb)
 	struct name name = {};
 	__u8 protocol = 0;
 	__u16 port = 0;
-	long length;
+	void *question;
+	long room;
 
 	/* On its way a packet may be queued again by a bridge, a VLAN or another namespace: the first time it has a socket, and
 	 * the device its route says. */
@@ -48,9 +49,15 @@ int BPF_PROG(on_send, struct sk_buff *skb)
 	bpf_probe_read_kernel(&port, sizeof(port), header + UDP_DESTINATION);
 	if (port != __builtin_bswap16(DNS_PORT))
 		return 0;
+	/* What is behind the packet's end was somebody else's. */
+	question = header + DNS_QUESTION;
+	room = (void *)skb->head + skb->tail - question;
+	if (room <= 0)
+		return 0;
+	if (room > NAME_BYTES)
+		room = NAME_BYTES;
 	/* A name ends with a label of length 0. */
-	length = bpf_probe_read_kernel_str(name.text, sizeof(name.text), header + DNS_QUESTION);
-	if (length < 0)
+	if (bpf_probe_read_kernel_str(name.text, room, question) < 0)
 		return 0;
 	/* Resolvers mix cases against forgery. Lengths are below 64, and so no letters. */
 	for (int i = 0; i < NAME_BYTES; i++)
