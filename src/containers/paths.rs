@@ -43,6 +43,8 @@ impl CgroupPaths {
     /// Starts to remember paths below `mount`; true when that is new and only a walk can tell what is there.
     pub fn want(&mut self, mount: &str) -> bool {
         let new = self.mount.is_none();
+        // Paths below it begin with a slash.
+        let mount = mount.trim_end_matches('/');
         if new {
             self.by_id.insert(ROOT, Known { path: mount.into(), is_gone: false });
             self.mount = Some(mount.into());
@@ -129,7 +131,7 @@ mod tests {
         let mut paths = CgroupPaths::default();
         paths.appeared(2, "/a");
         assert_eq!(paths.get(2), None, "nobody wanted it");
-        assert!(paths.want("/cg") && !paths.want("/cg"));
+        assert!(paths.want("/cg/") && !paths.want("/cg/"));
         paths.follow();
         paths.appeared(2, "/a");
         paths.appeared(2, "/a");
