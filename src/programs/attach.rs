@@ -40,6 +40,10 @@ pub fn prepare(object: &mut Object) -> Result<()> {
 /// # Errors
 /// A section that says nonsense or nothing; what the kernel says.
 pub fn attach(loaded: &Loaded, program: &Program, host: &Host) -> Result<Links> {
+    attach_to(loaded, program, host).map_err(|error| explained(error, section(program), host))
+}
+
+fn attach_to(loaded: &Loaded, program: &Program, host: &Host) -> Result<Links> {
     let section = section(program);
     if let Some(settings) = section.strip_prefix(PERF_EVENT) {
         return attach_event(loaded, program, event(settings)?, host);
@@ -49,6 +53,26 @@ pub fn attach(loaded: &Loaded, program: &Program, host: &Host) -> Result<Links> 
         return loaded.attach_to_interface(&program.name, number);
     }
     loaded.attach_program(&program.name)
+}
+
+/// Puts in front of "no such file" what it is that the kernel has not.
+fn explained(error: Error, section: &str, host: &Host) -> Error {
+    let has = |path: &str| host.sys(path).exists();
+    let (door, name) = section.split_once('/').unwrap_or((section, ""));
+    let missing = match door {
+        _ if error.reason() != Reason::NotFound => return error,
+        "kprobe" | "kretprobe" if !has("bus/event_source/devices/kprobe") => {
+            "this kernel has no kprobes (CONFIG_KPROBE_EVENTS)".to_owned()
+        }
+        "kprobe" | "kretprobe" => format!("this kernel has no function {name} that can be probed"),
+        "tracepoint" | "tp" if !has("kernel/tracing/events") && !has("kernel/debug/tracing/events") => {
+            "tracefs is not mounted on /sys/kernel/tracing".to_owned()
+        }
+        "perf_event" => "this machine has no such event, as is usual for virtual ones".to_owned(),
+        "tracepoint" | "tp" | "raw_tp" | "raw_tracepoint" => format!("this kernel has no tracepoint {name}"),
+        _ => return error,
+    };
+    Error::new(error.reason(), format!("{missing}: {error}"))
 }
 
 /// The section without the mark for "not loaded by itself".
