@@ -65,7 +65,7 @@ fn all_programs_attach_or_say_why_not_and_count_the_truth() {
         (&["timers", "raw-tracepoints"], timers),
         (&["biolatency", "fixed-histogram"], disk),
         (&["xdp"], xdp),
-        (&["udp-drops", "kfree_skb"], udp_drops),
+        (&["udp-drops"], udp_drops),
         (&["kfree_skb"], packet_drops),
         (&["dname"], dns_questions),
         (&["tcp-syn-backlog", "tcp-syn-backlog-exp2zero"], backlog),
@@ -74,7 +74,7 @@ fn all_programs_attach_or_say_why_not_and_count_the_truth() {
         (&["tcp-retransmit"], retransmits),
         (&["oomkill"], oom_kills),
         (&["regexp"], forks),
-        (&["cgroup", "cgroup_id_map", "cgroup_id_map_cgrp_storage"], migrations),
+        (&["cgroup", "cgroup_id_map"], migrations),
         (&["cgroup-rstat-flushing"], statistics_locks),
         (&["disk-latency-by-container"], container_disk),
         (&["runqlat"], run_queue),
@@ -696,37 +696,41 @@ for line in sys.stdin:
         cgroup.enter(&mut command);
         Steps::start(command)
     };
-    let selected =
-        ["sched_migrations_total", "sched_migrations_selected_total", "sched_migrations_marked_total"];
-    let counts = |cgroup: &Cgroup| {
+    let mut families = vec!["sched_migrations_total", "sched_migrations_selected_total"];
+    match &own.verdicts["cgroup_id_map_cgrp_storage"] {
+        Ok(()) => families.push("sched_migrations_marked_total"),
+        Err(reason) => println!("cgroup_id_map_cgrp_storage: SKIPPED, it is absent: {reason}"),
+    }
+    let counts = |cgroup: &Cgroup| -> Vec<f64> {
         let metrics = own.fresh();
         let labels = [("cgroup", cgroup.label())];
-        selected.map(|name| metrics.sum(&format!("ebpf_exporter_{name}"), &labels))
+        let sum = |name: &&str| metrics.sum(&format!("ebpf_exporter_{name}"), &labels);
+        families.iter().map(sum).collect()
     };
     let (after, other) = (Cgroup::new("after.service"), Cgroup::new("other"));
     start(&own.before).step();
     let all = counts(&own.before);
     between("migrations", 19.0, all[0], 60.0);
-    assert_eq!(all, [all[0]; 3], "all three see the same");
+    assert_eq!(all, vec![all[0]; families.len()], "all see the same");
 
     let mut steps = start(&other);
     (0..3).for_each(|_| drop(steps.step()));
     let all = counts(&other);
     between("migrations of one that does not match", 57.0, all[0], 120.0);
-    assert_eq!(all[1..], [0.0, 0.0], "it is left out");
+    assert_eq!(all[1..], vec![0.0; families.len() - 1], "it is left out");
 
     // The agent is told of a new one within moments.
     let mut steps = start(&after);
     until("the new cgroup is in", ANSWER, || {
         steps.step();
         let all = counts(&after);
-        (all[1] > 0.0 && all[2] > 0.0).then_some(())
+        all.iter().all(|&count| count > 0.0).then_some(())
     });
     let before = counts(&after);
     (0..3).for_each(|_| drop(steps.step()));
     let grown: Vec<f64> = counts(&after).iter().zip(&before).map(|(after, before)| after - before).collect();
     between("migrations of the new one", 57.0, grown[0], 120.0);
-    assert_eq!(grown, [grown[0]; 3], "all three see the same");
+    assert_eq!(grown, vec![grown[0]; families.len()], "all see the same");
 }
 
 fn statistics_locks(own: &Own) {
@@ -872,7 +876,7 @@ fn page_cache(own: &Own) {
 
 fn lookups(own: &Own) {
     let cgroup = Cgroup::new("lookups");
-    let mut command = python("import socket\nfor i in range(9): socket.getaddrinfo('127.0.0.1', 80)", &[]);
+    let mut command = python("import _socket\nfor i in range(9): _socket.getaddrinfo('127.0.0.1', 80)", &[]);
     cgroup.enter(&mut command);
     succeed(command);
     own.expect("name_lookups_total", &[("cgroup", cgroup.label())], 9.0);
