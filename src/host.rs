@@ -8,6 +8,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+/// Where hosts mount their cgroups.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
 /// Where the observed host's file systems are found.
 #[derive(Debug, Clone)]
 pub struct Host {
@@ -57,6 +60,17 @@ impl Host {
         self.cgroupfs.join(relative.trim_start_matches('/'))
     }
 
+    /// What processes of the host call the cgroup directory `path`, which this one may see elsewhere.
+    pub fn cgroup_as_seen(&self, path: &Path) -> String {
+        let below = path.strip_prefix(&self.cgroupfs).unwrap_or(Path::new(""));
+        Path::new(CGROUPS).join(below).to_string_lossy().trim_end_matches('/').to_owned()
+    }
+
+    /// The cgroup directory that processes of the host call `path`.
+    pub fn cgroup_seen_as(&self, path: &str) -> PathBuf {
+        self.cgroup(path.strip_prefix(CGROUPS).unwrap_or(path))
+    }
+
     /// A file of the host's root file system, given as an absolute path of the host.
     pub fn rootfs(&self, absolute: &str) -> PathBuf {
         self.rootfs.join(absolute.trim_start_matches('/'))
@@ -89,6 +103,9 @@ mod tests {
         assert_eq!(host.rootfs("/etc/machine-id"), Path::new("/host/etc/machine-id"));
         let host = Host::new(Path::new("/host"), Some(Path::new("/cg")));
         assert_eq!(host.cgroup("memory/a"), Path::new("/cg/memory/a"));
+        assert_eq!(host.cgroup_as_seen(Path::new("/cg/unified")), "/sys/fs/cgroup/unified");
+        assert_eq!(host.cgroup_as_seen(Path::new("/cg")), "/sys/fs/cgroup");
+        assert_eq!(host.cgroup_seen_as("/sys/fs/cgroup/a/b"), Path::new("/cg/a/b"));
     }
 
     #[test]

@@ -129,21 +129,25 @@ impl Registry {
         Registry { families, dynamic: Vec::new(), node_labels, series_limit, seed }
     }
 
-    /// The family that a config declares. `unique`: no label set will be added twice in this scrape, so none is looked for.
-    pub fn dynamic(&mut self, desc: &DynamicDesc, unique: bool) -> Writer<'_> {
+    /// The family that a config declares; `None` when it was declared otherwise in this scrape. `unique`: no label set will
+    /// be added twice in this scrape, so none is looked for.
+    pub fn dynamic(&mut self, desc: &DynamicDesc, unique: bool) -> Option<Writer<'_>> {
         let known = self.dynamic.iter().position(|family| *family.name == *desc.name);
         let at = known.unwrap_or_else(|| {
             self.dynamic.push(Family::dynamic(desc));
             self.dynamic.len() - 1
         });
         let family = &mut self.dynamic[at];
-        if family.text.is_empty() && !family.is_declared_as(desc) {
+        if !family.is_declared_as(desc) {
+            if !family.text.is_empty() {
+                return None;
+            }
             // Another config took the name over.
             let dropped = family.dropped;
             *family = Family::dynamic(desc);
             family.dropped = dropped;
         }
-        Writer { family, constant: &[], limit: self.series_limit, seed: self.seed, unique }
+        Some(Writer { family, constant: &[], limit: self.series_limit, seed: self.seed, unique })
     }
 
     /// Adds a series of a `node_*` family or of nodeprobe itself. `labels` are the values of the `Desc`'s labels, in order.
@@ -376,17 +380,18 @@ mod tests {
             labels: labels.iter().map(|&label| label.into()).collect(),
         };
         let text = |registry: &mut Registry| String::from_utf8(registry.finish().pieces.concat()).unwrap();
-        registry.dynamic(&desc("One.", &["a", "b"]), true).add(&["1", "2"], 3.0);
+        registry.dynamic(&desc("One.", &["a", "b"]), true).unwrap().add(&["1", "2"], 3.0);
         assert_eq!(
             text(&mut registry),
             "# HELP x_total One.\n# TYPE x_total counter\nx_total{a=\"1\",b=\"2\"} 3\n"
         );
         // Another config has the name now; two of them share it.
         for value in [1.0, 4.0] {
-            let mut writer = registry.dynamic(&desc("Two.", &["c"]), false);
+            let mut writer = registry.dynamic(&desc("Two.", &["c"]), false).unwrap();
             writer.add(&["1"], value);
             writer.refuse(2);
         }
+        assert!(registry.dynamic(&desc("Two.", &["d"]), false).is_none(), "one name, one meaning");
         assert_eq!((registry.counts()[0].series, registry.counts()[0].dropped), (1, 4));
         assert_eq!(text(&mut registry), "# HELP x_total Two.\n# TYPE x_total counter\nx_total{c=\"1\"} 5\n");
         assert_eq!(text(&mut registry), "");

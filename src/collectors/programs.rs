@@ -138,21 +138,22 @@ impl Collector for Programs {
             let config = &*running.name;
             out.add(&CONFIGS, &[config], 1.0);
             out.add(&ERRORS, &[config], running.decoder_errors as f64);
-            out.add(&PROBLEMS, &[config], running.problems.len() as f64);
+            out.add(&PROBLEMS, &[config], running.problems().count() as f64);
             out.add(&STRANGERS, &[config], running.strangers as f64);
             for (metric, lost) in running.lost_events() {
                 out.add(&LOST, &[config, metric], lost as f64);
             }
-            for program in &running.programs {
-                let id = program.info.id.to_string();
-                let tag: String = program.info.tag.iter().map(|byte| format!("{byte:02x}")).collect();
+            for program in running.programs() {
+                let info = program.info();
+                let id = info.id.to_string();
+                let tag: String = info.tag.iter().map(|byte| format!("{byte:02x}")).collect();
                 // A program that was not loaded has no number and no tag.
-                let tag = if program.info.id == 0 { "" } else { &tag };
-                out.add(&PROGRAMS, &[config, &id, &program.name, tag], 1.0);
-                out.add(&ATTACHED, &[&id], f64::from(u8::from(program.is_attached)));
+                let tag = if info.id == 0 { "" } else { &tag };
+                out.add(&PROGRAMS, &[config, &id, program.name(), tag], 1.0);
+                out.add(&ATTACHED, &[&id], f64::from(u8::from(program.is_attached())));
                 if self.0.has_statistics {
-                    out.add(&RUN_TIME, &[&id], program.info.run_time_ns as f64 / 1e9);
-                    out.add(&RUNS, &[&id], program.info.runs as f64);
+                    out.add(&RUN_TIME, &[&id], info.run_time_ns as f64 / 1e9);
+                    out.add(&RUNS, &[&id], info.runs as f64);
                 }
             }
         }

@@ -8,6 +8,7 @@ use regex_lite::Regex;
 use super::config::{CgroupIdMap, CgroupIdMapKind, Finding, Mark};
 use crate::containers::paths::{CgroupPaths, Change};
 use crate::error::{Error, Reason, Result};
+use crate::host::Host;
 use crate::sys::bpf::{Map, MapShape};
 use crate::warning;
 
@@ -70,18 +71,18 @@ impl CgroupIds {
     }
 
     /// Puts in all cgroups there are.
-    pub fn fill(&self, paths: &CgroupPaths) {
+    pub fn fill(&self, paths: &CgroupPaths, host: &Host) {
         for (id, path) in paths.iter() {
-            self.put(id, path);
+            self.put(id, path, host);
         }
     }
 
     /// Follows what happened.
-    pub fn follow(&self, change: &Change, paths: &CgroupPaths) {
+    pub fn follow(&self, change: &Change, paths: &CgroupPaths, host: &Host) {
         match *change {
             Change::Appeared(id) => {
                 if let Some(path) = paths.get(id) {
-                    self.put(id, path);
+                    self.put(id, path, host);
                 }
             }
             // The kernel frees the storage of a cgroup with the cgroup.
@@ -94,7 +95,7 @@ impl CgroupIds {
         }
     }
 
-    fn put(&self, id: u64, path: &str) {
+    fn put(&self, id: u64, path: &str, host: &Host) {
         if !self.patterns.iter().any(|pattern| pattern.is_match(path)) {
             return;
         }
@@ -102,7 +103,7 @@ impl CgroupIds {
         let done = match self.kind {
             CgroupIdMapKind::Hash => self.map.set(&id.to_ne_bytes(), &value),
             // One that is gone already needs no entry.
-            CgroupIdMapKind::CgroupStorage => match File::open(path) {
+            CgroupIdMapKind::CgroupStorage => match File::open(host.cgroup_seen_as(path)) {
                 Ok(directory) => self.map.set(&directory.as_raw_fd().to_ne_bytes(), &value),
                 Err(_) => Ok(()),
             },

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::config::{Config, Finding, Kind, Mark, Metric, Scale};
 use super::keys::Keys;
 use super::running::{Options, Running, shape_of};
-use super::set::clash;
+use super::set::clash_with;
 use super::sources::Source;
 use super::{attach, cgroup_ids, elf, parse, running, table};
 use crate::decoders::Chain;
@@ -99,8 +99,8 @@ pub fn check_source(
         match Running::load(source, config, Vec::new(), options, host) {
             // What is wrong with the YAML has been said.
             Ok(running) => {
-                let problems = running.problems.iter().filter(|problem| !problem.starts_with(&*path));
-                report.findings.extend(problems.cloned());
+                let problems = running.problems().filter(|problem| !problem.starts_with(&*path));
+                report.findings.extend(problems.map(str::to_owned));
             }
             Err(error) => report.findings.push(error.to_string()),
         }
@@ -246,7 +246,7 @@ impl Checker<'_> {
                 continue;
             };
             let desc = running::desc_of(metric, &keys);
-            if let Some(line) = clash(&desc, &families.iter().collect::<Vec<_>>()) {
+            if let Some(line) = clash_with(&desc, &families.iter().collect::<Vec<_>>()) {
                 self.find(metric.mark, line);
             }
             families.push(desc);

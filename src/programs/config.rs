@@ -31,6 +31,18 @@ impl Config {
     pub fn kaddr_names(&self) -> impl Iterator<Item = &str> {
         self.kaddrs.iter().map(|(name, _)| &**name)
     }
+
+    /// True when it fills the same variables and the same map of its object as `other` does.
+    pub fn uses_object_like(&self, other: &Config) -> bool {
+        let ids = |config: &Config| {
+            let unmarked = |ids: &CgroupIdMap| {
+                let regexps = ids.regexps.iter().map(|(text, _)| (text.clone(), Mark::default())).collect();
+                CgroupIdMap { mark: Mark::default(), regexps, ..ids.clone() }
+            };
+            config.cgroup_id_map.as_ref().map(unmarked)
+        };
+        self.kaddr_names().eq(other.kaddr_names()) && ids(self) == ids(other)
+    }
 }
 
 /// One metric, made from the BPF map of the same name.
@@ -46,6 +58,25 @@ pub struct Metric {
     pub labels: Vec<Label>,
     /// Where `name` is.
     pub mark: Mark,
+}
+
+impl Metric {
+    /// True when it is the same but for its place in the file.
+    pub fn is_like(&self, other: &Metric) -> bool {
+        let unmarked = |metric: &Metric| {
+            let mut metric = Metric { mark: Mark::default(), ..metric.clone() };
+            for label in &mut metric.labels {
+                label.mark = Mark::default();
+                for decoder in &mut label.decoders {
+                    decoder.mark = Mark::default();
+                    let regexps = decoder.regexps.iter_mut().flatten();
+                    regexps.for_each(|(_, mark)| *mark = Mark::default());
+                }
+            }
+            metric
+        };
+        unmarked(self) == unmarked(other)
+    }
 }
 
 /// What a map's values are.

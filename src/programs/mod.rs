@@ -12,6 +12,7 @@ mod fields;
 pub mod histogram;
 pub mod keys;
 pub mod parse;
+pub mod program;
 pub mod rows;
 pub mod running;
 pub mod scalar;

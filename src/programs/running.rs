@@ -1,12 +1,13 @@
 //! One config at work: its object loaded, its programs attached, its maps read.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 
 use super::cgroup_ids::{self, CgroupIds};
 use super::config::{Config, Kind, Metric};
 use super::events::Events;
 use super::keys::Keys;
+use super::program::ProgramState;
 use super::sources::{Source, Stamp};
 use super::table::{Table, check_shape};
 use super::{METRIC_PREFIX, attach, elf};
@@ -17,7 +18,7 @@ use crate::host::Host;
 use crate::limits;
 use crate::metric::{self, DynamicDesc};
 use crate::registry::Registry;
-use crate::sys::bpf::{Links, Loaded, Map, MapShape, Object, Program, ProgramInfo};
+use crate::sys::bpf::{self, Loaded, Map, MapShape, MapType, Program};
 use crate::warning;
 
 /// What is the same for all configs.
@@ -36,33 +37,22 @@ pub struct Running {
     /// The config's name.
     pub name: Box<str>,
     /// What it was made from.
-    pub stamp: Stamp,
+    stamp: Stamp,
     config: Config,
-    /// Before the object: a USDT link refers to its object.
-    links: Links,
+    /// Its programs, in file order. Before the object, to which their links may refer.
+    programs: Vec<ProgramState>,
+    /// The object, as long as a program needs it: it is by far the largest part.
     object: Option<Loaded>,
-    sections: Vec<Program>,
-    /// Its programs, in file order.
-    pub programs: Vec<ProgramState>,
+    /// Every map that may become a metric, so that other metrics need no other object.
+    maps: Vec<(MapShape, Map)>,
     metrics: Vec<MetricState>,
     cgroup_ids: Option<CgroupIds>,
-    /// What does not work, a line each.
-    pub problems: Vec<String>,
+    /// What is wrong with the config, a line each; what is wrong with a program, that knows itself.
+    problems: Vec<String>,
     /// Keys that could not be decoded, and metrics that could not be read, since the start.
     pub decoder_errors: u64,
     /// Keys of histograms that were no bucket when last read.
     pub strangers: u64,
-}
-
-/// How one program fares.
-pub struct ProgramState {
-    /// The function's name.
-    pub name: Box<str>,
-    fd: Option<OwnedFd>,
-    /// Whether it is attached.
-    pub is_attached: bool,
-    /// What the kernel said of it last.
-    pub info: ProgramInfo,
 }
 
 struct MetricState {
@@ -82,55 +72,66 @@ impl Running {
     ///
     /// # Errors
     /// An object that is none, or that the kernel refuses as a whole. What is wrong with single programs and metrics is in
-    /// `problems` instead.
+    /// [`Running::problems`] instead.
     pub fn load(
         source: Source,
         config: Config,
-        mut problems: Vec<String>,
+        problems: Vec<String>,
         options: &Options,
         host: &Host,
     ) -> Result<Running> {
         let stamp = source.stamp();
         let addresses = addresses(&config, host)?;
-        let (loaded, sections, shapes) = load(source, &addresses, options, &mut problems)?;
-        let programs = sections.iter().map(|program| ProgramState::new(&loaded, program)).collect();
+        let Object { loaded, programs, shapes, mut refusals } = load(source, &addresses, options)?;
+        let mut refusal = |program: &Program| {
+            let at = refusals.iter().position(|(name, _)| *name == program.name)?;
+            Some(refusals.swap_remove(at).1)
+        };
+        let state = |program: Program| {
+            let refusal = refusal(&program);
+            ProgramState::new(&loaded, program, refusal)
+        };
+        let programs = programs.into_iter().map(state).collect();
+        let ids = config.cgroup_id_map.as_ref().map(|ids| ids.name.clone());
+        let mut maps = Vec::new();
+        for shape in shapes {
+            let is_events = shape.kind == MapType::PERF_EVENT_ARRAY;
+            if shape.kind.is_table() || is_events || Some(&*shape.name) == ids.as_deref() {
+                let map = loaded.map(&shape.name)?;
+                maps.push((shape, map));
+            }
+        }
         let mut running = Running {
             name: config.name.clone(),
             stamp,
-            links: Links::default(),
-            object: None,
             programs,
+            object: Some(loaded),
+            maps,
             metrics: Vec::new(),
             cgroup_ids: None,
             problems,
             decoder_errors: 0,
             strangers: 0,
-            sections,
             config,
         };
-        running.open_metrics(&loaded, &shapes, options);
-        running.open_cgroup_ids(&loaded, &shapes);
-        running.object = Some(loaded);
+        for metric in &running.config.metrics {
+            match open_metric(&running.config.path, metric, &running.maps, options) {
+                Ok(state) => running.metrics.push(state),
+                Err(error) => running.problems.push(error.to_string()),
+            }
+        }
+        running.open_cgroup_ids();
         Ok(running)
     }
 
-    fn open_metrics(&mut self, loaded: &Loaded, shapes: &[MapShape], options: &Options) {
-        for metric in &self.config.metrics {
-            match open_metric(&self.config.path, metric, loaded, shapes, options) {
-                Ok(state) => self.metrics.push(state),
-                Err(error) => self.problems.push(error.to_string()),
-            }
-        }
-    }
-
-    fn open_cgroup_ids(&mut self, loaded: &Loaded, shapes: &[MapShape]) {
+    fn open_cgroup_ids(&mut self) {
         let Some(wanted) = &self.config.cgroup_id_map else { return };
         let path = &self.config.path;
         let open = || {
             let place = format!("{path}:{}:{}", wanted.mark.line, wanted.mark.column);
-            let shape = shape_of(shapes, &wanted.name).map_err(failed).context(&place)?;
+            let (shape, map) = map_of(&self.maps, &wanted.name).map_err(failed).context(&place)?;
             cgroup_ids::check_shape(wanted, shape).map_err(failed).context(&place)?;
-            CgroupIds::new(path, wanted, loaded.map(&wanted.name)?)
+            CgroupIds::new(path, wanted, map.again()?)
         };
         match open() {
             Ok(opened) => self.cgroup_ids = Some(opened),
@@ -138,45 +139,44 @@ impl Running {
         }
     }
 
-    /// Attaches all programs; those that do not attach are in `problems`.
+    /// Attaches all programs that are loaded and not attached yet.
     pub fn attach(&mut self, host: &Host) {
-        let Some(loaded) = self.object.take() else { return };
-        for (program, state) in self.sections.iter().zip(&mut self.programs) {
-            if state.fd.is_none() {
-                continue;
-            }
-            match attach::attach(&loaded, program, host) {
-                Ok(links) => {
-                    state.is_attached = true;
-                    self.links.append(links);
-                }
-                Err(error) => {
-                    self.problems.push(format!(
-                        "program {} ({}) is not attached: {error}",
-                        program.name, program.section
-                    ));
-                }
-            }
-        }
-        // Only links of USDT probes refer to their object, which is by far the largest part.
-        if self.sections.iter().any(|program| program.section.starts_with("usdt")) {
-            self.object = Some(loaded);
+        let Some(loaded) = &self.object else { return };
+        self.programs.iter_mut().for_each(|program| program.attach(loaded, host));
+        if !self.programs.iter().any(|program| program.is_waiting() || program.needs_object()) {
+            self.object = None;
         }
     }
 
-    /// Detaches all programs; maps can still be read.
-    pub fn detach(&mut self) {
-        self.links = Links::default();
+    /// Leaves the interfaces its programs have to others; [`Running::attach`] takes them again.
+    pub fn leave_interfaces(&mut self) {
+        self.programs.iter_mut().filter(|program| program.is_exclusive()).for_each(ProgramState::detach);
     }
 
-    /// True unless it was detached, or nothing of it ever was attached.
-    pub fn is_attached(&self) -> bool {
-        !self.links.is_empty()
+    /// The function that is called once all are attached was called.
+    pub fn mark_passed(&mut self) {
+        self.programs.iter_mut().for_each(ProgramState::mark_passed);
+    }
+
+    /// True when one of its programs waits for that function.
+    pub fn wants_mark(&self) -> bool {
+        self.programs.iter().any(|program| program.wants_mark() && program.is_attached())
+    }
+
+    /// Its programs, in file order.
+    pub fn programs(&self) -> &[ProgramState] {
+        &self.programs
+    }
+
+    /// What does not work, a line each.
+    pub fn problems(&self) -> impl Iterator<Item = &str> {
+        let of_programs = self.programs.iter().filter_map(ProgramState::problem);
+        self.problems.iter().map(String::as_str).chain(of_programs)
     }
 
     /// True when something can be counted: a program is attached, or there are none to attach.
-    pub fn is_alive(&self) -> bool {
-        self.programs.is_empty() || self.programs.iter().any(|program| program.is_attached)
+    fn is_alive(&self) -> bool {
+        self.programs.is_empty() || self.programs.iter().any(ProgramState::is_attached)
     }
 
     /// True when the config wants spans.
@@ -184,46 +184,30 @@ impl Running {
         self.config.has_tracing
     }
 
-    /// True when one of its programs wants an interface for itself.
-    pub fn is_exclusive(&self) -> bool {
-        self.sections.iter().any(|program| program.section.starts_with("xdp"))
-    }
-
-    /// True when one of its programs waits for the function that is called once all are attached.
-    pub fn wants_mark(&self) -> bool {
-        self.sections.iter().any(|program| program.section.ends_with(":post_attach_mark"))
-    }
-
-    /// Names of programs that are not attached.
-    pub fn missed(&self) -> impl Iterator<Item = &str> {
-        self.programs.iter().filter(|program| !program.is_attached).map(|program| &*program.name)
-    }
-
     /// True when the config wants to be told of cgroups.
     pub fn follows_cgroups(&self) -> bool {
         self.cgroup_ids.is_some()
     }
 
-    /// True when something needs the paths of all cgroups.
-    pub fn asks_for_cgroups(&self) -> bool {
-        let asks = |metric: &MetricState| match &metric.values {
-            Values::Table(table) => table.keys().ask(Asks::Paths),
-            Values::Events(events) => events.keys().ask(Asks::Paths),
-        };
-        self.follows_cgroups() || self.metrics.iter().any(asks)
+    /// True when a decoder asks for `what` to be known.
+    pub fn asks(&self, what: Asks) -> bool {
+        self.metrics.iter().any(|metric| match &metric.values {
+            Values::Table(table) => table.keys().ask(what),
+            Values::Events(events) => events.keys().ask(what),
+        })
     }
 
     /// Puts all cgroups there are into its `cgroup_id_map`.
-    pub fn fill_cgroup_ids(&self, paths: &CgroupPaths) {
+    pub fn fill_cgroup_ids(&self, paths: &CgroupPaths, host: &Host) {
         if let Some(ids) = &self.cgroup_ids {
-            ids.fill(paths);
+            ids.fill(paths, host);
         }
     }
 
     /// Tells its `cgroup_id_map` what happened.
-    pub fn follow_cgroups(&self, changes: &[Change], paths: &CgroupPaths) {
+    pub fn follow_cgroups(&self, changes: &[Change], paths: &CgroupPaths, host: &Host) {
         if let Some(ids) = &self.cgroup_ids {
-            changes.iter().for_each(|change| ids.follow(change, paths));
+            changes.iter().for_each(|change| ids.follow(change, paths, host));
         }
     }
 
@@ -233,7 +217,7 @@ impl Running {
     }
 
     /// Leaves out metrics for which `clash` has a line.
-    pub fn leave_out(&mut self, mut clash: impl FnMut(&DynamicDesc) -> Option<String>) {
+    pub fn leave_out(&mut self, clash: impl Fn(&DynamicDesc) -> Option<String>) {
         let problems = &mut self.problems;
         self.metrics.retain(|metric| match clash(&metric.desc) {
             Some(line) => {
@@ -244,53 +228,57 @@ impl Running {
         });
     }
 
-    /// If the object is still the same, makes the metrics those of `config`: programs stay attached and maps keep
-    /// their counts. False when that is not possible.
+    /// True when it was made from just this, and all its metrics are there.
+    pub fn is_made_from(&self, stamp: Stamp) -> bool {
+        self.stamp == stamp && self.problems.is_empty()
+    }
+
+    /// If the object is still the same, makes the metrics those of `config`, whose own `problems` are given: programs stay
+    /// attached and maps keep their counts. False when another object, or another use of this one, is wanted.
     ///
     /// # Errors
-    /// What is wrong with the new metrics; the old ones stay then.
-    pub fn change_metrics(&mut self, config: Config, stamp: Stamp, options: &Options) -> Result<bool> {
-        let same_programs = stamp.object == self.stamp.object
-            && config.kaddr_names().eq(self.config.kaddr_names())
-            && config.cgroup_id_map.is_none()
-            && self.config.cgroup_id_map.is_none();
-        let tables = |name: &str| {
-            self.metrics.iter().position(|metric| match &metric.values {
-                Values::Table(_) => metric.desc.name.strip_prefix(METRIC_PREFIX) == Some(name),
-                Values::Events(_) => false,
-            })
-        };
-        let reusable = same_programs
-            && self.problems.is_empty()
-            && self.is_attached()
-            && config.metrics.iter().all(|metric| !metric.kind.is_events() && tables(&metric.name).is_some());
-        if !reusable {
+    /// More problems than there were; everything stays as it was then.
+    pub fn change_metrics(
+        &mut self,
+        config: &Config,
+        mut problems: Vec<String>,
+        stamp: Stamp,
+        options: &Options,
+        clash: impl Fn(&DynamicDesc) -> Option<String>,
+    ) -> Result<bool> {
+        if stamp.object != self.stamp.object || !self.is_alive() || !config.uses_object_like(&self.config) {
             return Ok(false);
         }
-        // Everything that can go wrong comes first.
-        let mut prepared = Vec::new();
+        let mut metrics = Vec::new();
         for metric in &config.metrics {
-            let Some(state) = tables(&metric.name).map(|at| &self.metrics[at]) else { return Ok(false) };
-            let Values::Table(table) = &state.values else { return Ok(false) };
-            let shape = table.map().shape(&metric.name);
-            check_shape(metric, &shape).map_err(failed).context(place(&config.path, metric))?;
-            prepared.push(Keys::build(&config.path, &metric.labels, options.decoders)?);
-        }
-        let mut maps: Vec<(Box<str>, Map)> = Vec::new();
-        for state in std::mem::take(&mut self.metrics) {
-            if let Values::Table(table) = state.values {
-                maps.push((state.desc.name, table.into_map()));
+            if !metric.kind.is_events() {
+                match open_metric(&config.path, metric, &self.maps, options) {
+                    Ok(state) => metrics.push(state),
+                    Err(error) => problems.push(error.to_string()),
+                }
+            } else if !self.config.metrics.iter().any(|old| old.is_like(metric)) {
+                // The rings of a map can be opened once only.
+                return Ok(false);
             }
         }
-        for (metric, keys) in config.metrics.iter().zip(prepared) {
-            let name = full_name(metric);
-            if let Some(at) = maps.iter().position(|(known, _)| *known == name) {
-                let (_, map) = maps.swap_remove(at);
-                self.metrics.push(table_metric(metric, keys, map, options.series_limit)?);
+        metrics.retain(|state| match clash(&state.desc) {
+            Some(line) => {
+                problems.push(line);
+                false
             }
+            None => true,
+        });
+        if problems.len() > self.problems.len() {
+            return Err(failed(problems.swap_remove(0)));
         }
-        self.config = config;
-        self.stamp = stamp;
+        let is_kept = |state: &MetricState| {
+            let name = state.desc.name.trim_start_matches(METRIC_PREFIX);
+            matches!(state.values, Values::Events(_))
+                && config.metrics.iter().any(|metric| *metric.name == *name)
+        };
+        metrics.extend(std::mem::take(&mut self.metrics).into_iter().filter(is_kept));
+        (self.metrics, self.problems) = (metrics, problems);
+        (self.config, self.stamp) = (config.clone(), stamp);
         Ok(true)
     }
 
@@ -364,7 +352,7 @@ impl Running {
     /// Says its metrics; `is_shared` tells whether another config has a metric of this name.
     pub fn collect(&self, out: &mut Registry, is_shared: impl Fn(&str) -> bool) {
         for metric in self.metrics.iter().filter(|metric| metric.is_read) {
-            let mut writer = out.dynamic(&metric.desc, !is_shared(&metric.desc.name));
+            let Some(mut writer) = out.dynamic(&metric.desc, !is_shared(&metric.desc.name)) else { continue };
             match &metric.values {
                 Values::Table(table) => table.write(&mut writer),
                 Values::Events(events) => events.write(&mut writer),
@@ -404,32 +392,8 @@ impl Running {
     }
 }
 
-impl ProgramState {
-    fn new(loaded: &Loaded, program: &Program) -> ProgramState {
-        let fd = loaded.program(&program.name).ok().flatten();
-        let mut state = ProgramState {
-            name: program.name.as_str().into(),
-            fd,
-            is_attached: false,
-            info: ProgramInfo::default(),
-        };
-        state.refresh();
-        state
-    }
-
-    fn refresh(&mut self) {
-        if let Some(Ok(info)) = self.fd.as_ref().map(ProgramInfo::read) {
-            self.info = info;
-        }
-    }
-}
-
 fn failed(line: String) -> Error {
     Error::new(Reason::Failed, line)
-}
-
-fn place(path: &str, metric: &Metric) -> String {
-    format!("{path}:{}:{}: metric {}", metric.mark.line, metric.mark.column, metric.name)
 }
 
 fn full_name(metric: &Metric) -> Box<str> {
@@ -441,10 +405,17 @@ fn full_name(metric: &Metric) -> Box<str> {
 /// # Errors
 /// A line with the maps there are.
 pub fn shape_of<'a>(shapes: &'a [MapShape], name: &str) -> Result<&'a MapShape, String> {
-    shapes.iter().find(|shape| shape.name == name).ok_or_else(|| {
-        let known: Vec<&str> = shapes.iter().map(|shape| shape.name.as_str()).collect();
-        format!("no map {name} in the object, which has {}", known.join(", "))
-    })
+    shapes.iter().find(|shape| shape.name == name).ok_or_else(|| no_map(name, shapes.iter()))
+}
+
+fn map_of<'a>(maps: &'a [(MapShape, Map)], name: &str) -> Result<(&'a MapShape, &'a Map), String> {
+    let found = maps.iter().find(|(shape, _)| shape.name == name);
+    found.map(|(shape, map)| (shape, map)).ok_or_else(|| no_map(name, maps.iter().map(|(shape, _)| shape)))
+}
+
+fn no_map<'a>(name: &str, shapes: impl Iterator<Item = &'a MapShape>) -> String {
+    let known: Vec<&str> = shapes.map(|shape| shape.name.as_str()).collect();
+    format!("no map {name} in the object, which has {}", known.join(", "))
 }
 
 /// Addresses of the config's `kaddrs`, in its order.
@@ -466,43 +437,47 @@ fn addresses(config: &Config, host: &Host) -> Result<Vec<(String, u64)>> {
     config.kaddrs.iter().zip(found).map(address).collect()
 }
 
+/// A loaded object.
+struct Object {
+    loaded: Loaded,
+    programs: Vec<Program>,
+    shapes: Vec<MapShape>,
+    /// Programs the kernel did not take, and what it said.
+    refusals: Vec<(String, String)>,
+}
+
 /// Loads the object without those of its programs that the kernel refuses.
-fn load(
-    source: Source,
-    addresses: &[(String, u64)],
-    options: &Options,
-    problems: &mut Vec<String>,
-) -> Result<(Loaded, Vec<Program>, Vec<MapShape>)> {
+fn load(source: Source, addresses: &[(String, u64)], options: &Options) -> Result<Object> {
     let path = source.object_path;
     elf::check(&source.object).context(&path)?;
-    let mut left_out: Vec<String> = Vec::new();
+    let mut refusals: Vec<(String, String)> = Vec::new();
     loop {
         let mut object =
-            Object::parse(&source.name, source.object.clone(), options.btf.as_deref()).context(&path)?;
+            bpf::Object::parse(&source.name, source.object.clone(), options.btf.as_deref()).context(&path)?;
         attach::prepare(&mut object).context(&path)?;
         for (variable, address) in addresses {
             object.set_variable(variable, *address).context(&path)?;
         }
-        for program in &left_out {
+        for (program, _) in &refusals {
             object.set_enabled(program, false).context(&path)?;
         }
         let (programs, shapes) = (object.programs(), object.maps());
         let refusal = match object.try_load() {
-            Ok(loaded) => return Ok((loaded, programs, shapes)),
+            Ok(loaded) => return Ok(Object { loaded, programs, shapes, refusals }),
             Err(refusal) => refusal,
         };
         match refusal.program {
             Some(program)
-                if left_out.len() < limits::PROGRAMS_LEFT_OUT
-                    && !left_out.contains(&program)
+                if refusals.len() < limits::PROGRAMS_LEFT_OUT
+                    && refusals.iter().all(|(known, _)| *known != program)
                     && programs.iter().any(|known| known.name == program) =>
             {
                 let said = match refusal.log.is_empty() {
                     true => refusal.error.to_string(),
                     false => format!("the verifier refuses it: {}", refusal.log.join(" | ")),
                 };
-                problems.push(format!("{path}: program {program} is not loaded: {said}"));
-                left_out.push(program);
+                let line = format!("{path}: program {program} is not loaded: {said}");
+                refusals.push((program, line));
             }
             _ => return Err(refusal.error).context(&path),
         }
@@ -512,27 +487,23 @@ fn load(
 fn open_metric(
     path: &str,
     metric: &Metric,
-    loaded: &Loaded,
-    shapes: &[MapShape],
+    maps: &[(MapShape, Map)],
     options: &Options,
 ) -> Result<MetricState> {
-    let shape = shape_of(shapes, &metric.name).map_err(failed).context(place(path, metric))?;
-    check_shape(metric, shape).map_err(failed).context(place(path, metric))?;
+    let place = || format!("{path}:{}:{}: metric {}", metric.mark.line, metric.mark.column, metric.name);
+    let (shape, map) = map_of(maps, &metric.name).map_err(failed).context(place())?;
+    check_shape(metric, shape).map_err(failed).context(place())?;
     let keys = Keys::build(path, &metric.labels, options.decoders)?;
-    let map = loaded.map(&metric.name).context(place(path, metric))?;
-    let Kind::Events { flush_interval_ns } = metric.kind else {
-        return table_metric(metric, keys, map, options.series_limit);
+    let desc = desc_of(metric, &keys);
+    let map = map.again().context(place())?;
+    let limit = options.series_limit;
+    let values = match metric.kind {
+        Kind::Events { flush_interval_ns } => {
+            Values::Events(Events::open(map, keys, flush_interval_ns, limit).context(place())?)
+        }
+        _ => Values::Table(Table::new(metric, keys, map, limit)?),
     };
-    let desc = desc_of(metric, &keys);
-    let events =
-        Events::open(map, keys, flush_interval_ns, options.series_limit).context(place(path, metric))?;
-    Ok(MetricState { desc, values: Values::Events(events), is_read: true })
-}
-
-fn table_metric(metric: &Metric, keys: Keys, map: Map, limit: u32) -> Result<MetricState> {
-    let desc = desc_of(metric, &keys);
-    let table = Table::new(metric, keys, map, limit)?;
-    Ok(MetricState { desc, values: Values::Table(table), is_read: false })
+    Ok(MetricState { desc, values, is_read: false })
 }
 
 /// The family of a metric whose labels are decoded by `keys`.

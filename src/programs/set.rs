@@ -6,10 +6,10 @@ use super::config::Config;
 use super::running::{Options, Running};
 use super::sources::{Source, Sources};
 use super::{RESERVED_NAMES, parse};
-use crate::args::Config as Flags;
+use crate::args::{Config as Flags, Enable};
 use crate::containers::hierarchies::Place;
 use crate::containers::paths::Change;
-use crate::decoders::{self, Names, Tables};
+use crate::decoders::{self, Asks, Names, Tables};
 use crate::error::{Context, Error, Reason, Result};
 use crate::host::read_bounded;
 use crate::metric::{DynamicDesc, Kind};
@@ -67,14 +67,15 @@ impl Set {
             shared: Vec::new(),
             failed: Vec::new(),
         };
-        let sources = Sources::open(&flags)?;
+        let sources = Sources::open(&flags, &[])?;
         for name in sources.names() {
             let source = sources.read(name)?;
             let (config, problems) = parsed(&source, flags.config_strict)?;
             match Running::load(source, config, problems, &set.options, &world.host) {
                 Ok(mut running) => {
-                    set.attach(&mut running, world);
-                    set.take_in(running, None, world);
+                    running.leave_out(|desc| clash(desc, &set.running));
+                    running.attach(&world.host);
+                    set.running.push(running);
                 }
                 Err(error) if flags.config_strict => {
                     return Err(error).context(format_args!("config {name}"));
@@ -86,10 +87,8 @@ impl Set {
             }
         }
         set.check_strictly(&flags)?;
-        set.know_shared();
-        if !set.running.is_empty() {
-            process::post_attach_mark();
-        }
+        set.running.iter().for_each(tell);
+        set.settle(world);
         Ok(set)
     }
 
@@ -98,58 +97,54 @@ impl Set {
             return Ok(());
         }
         let missed = |running: &Running| {
-            running.missed().map(|program| format!("{}:{program}", running.name)).collect::<Vec<_>>()
+            let missed = running.programs().iter().filter(|program| !program.is_attached());
+            missed.map(|program| format!("{}:{}", running.name, program.name())).collect::<Vec<_>>()
         };
         let missed: Vec<String> = self.running.iter().flat_map(missed).collect();
         if !missed.is_empty() {
             let line = format!("missed attachments (config:program): {}", missed.join(", "));
             return Err(Error::new(Reason::Failed, line));
         }
-        match self.running.iter().find_map(|running| running.problems.first()) {
-            Some(problem) => Err(Error::new(Reason::Failed, problem.clone())),
+        match self.running.iter().find_map(|running| running.problems().next()) {
+            Some(problem) => Err(Error::new(Reason::Failed, problem)),
             None => Ok(()),
         }
     }
 
-    /// Attaches a config that is loaded.
-    fn attach(&self, running: &mut Running, world: &World) {
-        let others: Vec<&DynamicDesc> = self.running.iter().flat_map(Running::descs).collect();
-        running.leave_out(|desc| clash(desc, &others));
-        running.attach(&world.host);
-    }
-
-    /// Takes an attached config in, at place `at` of the list.
-    fn take_in(&mut self, running: Running, at: Option<usize>, world: &mut World) {
-        if running.asks_for_cgroups()
+    /// After configs came, went or changed: what they need to know is asked for, and who waits for all to be attached is told.
+    fn settle(&mut self, world: &mut World) {
+        let asks = |what| self.running.iter().any(|running| running.asks(what));
+        let (follows, paths) = (self.running.iter().any(Running::follows_cgroups), asks(Asks::Paths));
+        let has_collector = world.config.collector("containers") != Some(Enable::Off);
+        if (follows || paths || asks(Asks::Containers)) && !has_collector {
+            warning!("cgroups and containers have no names with --collector.containers=off");
+        }
+        if follows {
+            world.containers.paths.follow();
+        }
+        if (follows || paths)
             && let Some(mount) = world.hierarchies.directory(Place::V2)
         {
-            world.containers.want_paths(&mount.to_string_lossy());
+            world.containers.want_paths(&world.host.cgroup_as_seen(mount));
         }
-        if running.follows_cgroups() {
-            world.containers.paths.follow();
-            running.fill_cgroup_ids(&world.containers.paths);
+        for running in &self.running {
+            running.fill_cgroup_ids(&world.containers.paths, &world.host);
         }
-        for problem in &running.problems {
-            error!("config {}: {problem}", running.name);
-        }
-        if running.has_tracing() {
-            info!("config {}: tracing: spans are not exported", running.name);
-        }
-        self.failed.retain(|name| *name != running.name);
-        self.running.insert(at.unwrap_or(self.running.len()), running);
-    }
-
-    fn know_shared(&mut self) {
         let mut names: Vec<&str> =
             self.running.iter().flat_map(Running::descs).map(|desc| &*desc.name).collect();
         names.sort_unstable();
         self.shared = names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0].into()).collect();
+        if self.running.iter().any(Running::wants_mark) {
+            process::post_attach_mark();
+            self.running.iter_mut().for_each(Running::mark_passed);
+        }
     }
 
     /// Reads all files again. What did not change goes on as it is; what changed is exchanged; what is wrong is said, and the
     /// old one goes on.
     pub fn reload(&mut self, world: &mut World) {
-        let sources = match Sources::open(&world.config) {
+        let running: Vec<&str> = self.running.iter().map(|running| &*running.name).collect();
+        let sources = match Sources::open(&world.config, &running) {
             Ok(sources) => sources,
             Err(error) => {
                 error!("reload: {error}; the old configs go on");
@@ -157,82 +152,109 @@ impl Set {
                 return;
             }
         };
-        let (mut is_whole, mut wants_mark) = (true, false);
-        self.running.retain(|running| {
-            let stays = sources.names().iter().any(|name| **name == *running.name);
-            if !stays {
-                info!("reload: config {} is gone", running.name);
-            }
-            stays
-        });
-        self.failed.retain(|failed| sources.names().iter().any(|name| **name == **failed));
+        let mut before = std::mem::take(&mut self.running);
+        self.failed.clear();
+        let mut is_whole = true;
         for name in sources.names() {
-            match self.exchange(name, &sources, world) {
-                Ok(mark) => wants_mark |= mark,
-                Err(error) => {
-                    is_whole = false;
-                    if self.position(name).is_some() {
-                        error!("reload: {error}; the old one goes on");
-                        continue;
-                    }
+            let old = before.iter().position(|running| *running.name == **name).map(|at| before.remove(at));
+            let (now, result) = self.exchange(name, old, &sources, world);
+            is_whole &= matches!(result, Ok(true));
+            match (result, &now) {
+                (Err(error), Some(_)) => error!("reload: {error}; the old one goes on"),
+                (Err(error), None) => {
                     error!("reload: {error}");
-                    if self.failed.iter().all(|failed| **failed != **name) {
-                        self.failed.push(name.as_str().into());
-                    }
+                    self.failed.push(name.as_str().into());
                 }
+                (Ok(_), _) => {}
             }
+            self.running.extend(now);
         }
-        self.know_shared();
-        if wants_mark {
-            process::post_attach_mark();
-        }
+        before.iter().for_each(|running| info!("reload: config {} is gone", running.name));
+        drop(before);
+        self.settle(world);
         self.reloaded = Some(is_whole);
     }
 
-    fn position(&self, name: &str) -> Option<usize> {
-        self.running.iter().position(|running| *running.name == *name)
+    /// What config `name` is from now on, and whether it is what its files say without a new problem; an error when `old` had
+    /// to stay. Names of metrics belong to configs before it.
+    fn exchange(
+        &self,
+        name: &str,
+        mut old: Option<Running>,
+        sources: &Sources,
+        world: &World,
+    ) -> (Option<Running>, Result<bool>) {
+        let result = self.renewed(name, &mut old, sources, world);
+        let (now, result) = match result {
+            Ok(Some(new)) => (Some(new), Ok(())),
+            Ok(None) => (old, Ok(())),
+            Err(error) => (old, Err(error)),
+        };
+        let Some(mut now) = now else { return (None, result.map(|()| false)) };
+        // A config before it may have taken one of its names.
+        let had = now.problems().count();
+        now.leave_out(|desc| clash(desc, &self.running));
+        if now.problems().count() > had {
+            tell(&now);
+        }
+        let is_well = now.problems().count() == had;
+        (Some(now), result.map(|()| is_well))
     }
 
-    /// Makes config `name` what its files say now. True when a new program waits for the mark.
-    fn exchange(&mut self, name: &str, sources: &Sources, world: &mut World) -> Result<bool> {
+    /// A new config in place of `old`, or none when `old` is, or has become, what the files say.
+    fn renewed(
+        &self,
+        name: &str,
+        old: &mut Option<Running>,
+        sources: &Sources,
+        world: &World,
+    ) -> Result<Option<Running>> {
         let source = sources.read(name)?;
-        let at = self.position(name);
         let stamp = source.stamp();
-        // Of what is attached counts would be lost; what is not at all may be by now.
-        let is_same = |running: &Running| running.stamp == stamp && running.is_alive();
-        if at.is_some_and(|at| is_same(&self.running[at])) {
-            return Ok(false);
+        let named = |error: Error| Error::new(error.reason(), format!("config {name}: {error}"));
+        if let Some(old) = old {
+            // What did not attach before may attach now.
+            old.attach(&world.host);
+            if old.is_made_from(stamp) {
+                return Ok(None);
+            }
         }
         let (config, problems) = parsed(&source, false)?;
-        if let Some(at) = at
-            && problems.is_empty()
-            && self.running[at].change_metrics(config.clone(), stamp, &self.options)?
-        {
-            info!("reload: metrics of config {name} changed, its programs and maps stay");
-            return Ok(false);
-        }
-        let mut new =
-            Running::load(source, config, problems, &self.options, &world.host).map_err(hint(world))?;
-        // The old one counts until the new one does; but two programs on one interface do not go together.
-        let mut old = at.map(|at| self.running.remove(at));
-        let may_be_worse = old.as_ref().is_none_or(|old| new.problems.len() <= old.problems.len());
-        if let Some(old) = old.as_mut().filter(|_| may_be_worse && new.is_exclusive()) {
-            old.detach();
-        }
-        if may_be_worse {
-            self.attach(&mut new, world);
-        }
-        match old {
-            Some(old) if new.problems.len() > old.problems.len() && old.is_attached() => {
-                self.running.insert(at.unwrap_or(0), old);
-                let problem = new.problems.first().map_or("", String::as_str);
-                return Err(Error::new(Reason::Failed, format!("config {name}: {problem}")));
+        if let Some(old) = old {
+            let clash = |desc: &DynamicDesc| clash(desc, &self.running);
+            let changed = old.change_metrics(&config, problems.clone(), stamp, &self.options, clash);
+            if changed.map_err(named)? {
+                info!("reload: metrics of config {name} changed, its programs and maps stay");
+                return Ok(None);
             }
-            old => info!("reload: config {name} is {}", if old.is_some() { "exchanged" } else { "new" }),
         }
-        let wants_mark = new.wants_mark();
-        self.take_in(new, at, world);
-        Ok(wants_mark)
+        let loaded = Running::load(source, config, problems, &self.options, &world.host);
+        let mut new = loaded.map_err(hint(world)).map_err(named)?;
+        new.leave_out(|desc| clash(desc, &self.running));
+        let limit = old.as_ref().map_or(usize::MAX, |old| old.problems().count());
+        let refuse = |new: &Running| {
+            let problem = new.problems().next().unwrap_or_default();
+            Err(Error::new(Reason::Failed, format!("config {name}: {problem}")))
+        };
+        if new.problems().count() > limit {
+            return refuse(&new);
+        }
+        // The old one counts until the new one does; but two programs on one interface do not go together.
+        if let Some(old) = old {
+            old.leave_interfaces();
+        }
+        new.attach(&world.host);
+        if new.problems().count() > limit {
+            let refused = refuse(&new);
+            drop(new);
+            if let Some(old) = old {
+                old.attach(&world.host);
+            }
+            return refused;
+        }
+        info!("reload: config {name} is {}", if old.is_some() { "exchanged" } else { "new" });
+        tell(&new);
+        Ok(Some(new))
     }
 
     /// All configs.
@@ -275,7 +297,7 @@ impl Set {
     pub fn follow_cgroups(&self, world: &mut World) {
         let changes: Vec<Change> = world.containers.paths.take_changes();
         for running in &self.running {
-            running.follow_cgroups(&changes, &world.containers.paths);
+            running.follow_cgroups(&changes, &world.containers.paths, &world.host);
         }
     }
 
@@ -322,14 +344,27 @@ fn hint(world: &World) -> impl Fn(Error) -> Error {
     }
 }
 
+/// Says what does not work.
+fn tell(running: &Running) {
+    for problem in running.problems() {
+        error!("config {}: {problem}", running.name);
+    }
+    if running.has_tracing() {
+        info!("config {}: tracing: spans are not exported", running.name);
+    }
+}
+
+fn clash(desc: &DynamicDesc, others: &[Running]) -> Option<String> {
+    clash_with(desc, &others.iter().flat_map(Running::descs).collect::<Vec<_>>())
+}
+
 /// Why a metric cannot stand beside `others`. Two configs may have one metric, if it is the same in both.
-pub fn clash(desc: &DynamicDesc, others: &[&DynamicDesc]) -> Option<String> {
+pub fn clash_with(desc: &DynamicDesc, others: &[&DynamicDesc]) -> Option<String> {
     let name = &desc.name;
     if RESERVED_NAMES.contains(&&**name) {
         return Some(format!("metric {name} is one of nodeprobe's own"));
     }
-    let same = others.iter().find(|other| other.name == *name);
-    if same.is_some_and(|other| *other != desc) {
+    if others.iter().any(|other| other.name == *name && *other != desc) {
         return Some(format!("metric {name} is in another config too, with another type, help or labels"));
     }
     let parts = |desc: &DynamicDesc| -> Vec<String> {
@@ -358,15 +393,16 @@ mod tests {
         let a = desc("ebpf_exporter_a", Kind::Counter, &["x"]);
         let h = desc("ebpf_exporter_h", Kind::Histogram, &[]);
         let others = [&a, &h];
-        assert_eq!(clash(&a.clone(), &others), None);
+        let clash = |desc: &DynamicDesc| clash_with(desc, &others);
+        assert_eq!(clash(&a.clone()), None);
         for (other, word) in [
             (desc("ebpf_exporter_a", Kind::Counter, &["y"]), "another config"),
             (desc("ebpf_exporter_a", Kind::Gauge, &["x"]), "another config"),
             (desc("ebpf_exporter_h_count", Kind::Counter, &[]), "same name"),
             (desc("ebpf_exporter_enabled_configs", Kind::Gauge, &[]), "own"),
         ] {
-            assert!(clash(&other, &others).is_some_and(|line| line.contains(word)), "{other:?}");
+            assert!(clash(&other).is_some_and(|line| line.contains(word)), "{other:?}");
         }
-        assert_eq!(clash(&desc("ebpf_exporter_h_bytes", Kind::Counter, &[]), &others), None);
+        assert_eq!(clash(&desc("ebpf_exporter_h_bytes", Kind::Counter, &[])), None);
     }
 }

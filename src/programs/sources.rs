@@ -78,12 +78,12 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Finds the configs the flags ask for.
+    /// Finds the configs the flags ask for; of a directory all that are whole, or are running.
     ///
     /// # Errors
     /// A directory that cannot be listed, a name that is given twice or that nodeprobe has no program of, names without a
     /// directory.
-    pub fn open(flags: &Flags) -> Result<Sources> {
+    pub fn open(flags: &Flags, running: &[&str]) -> Result<Sources> {
         let wanted: Vec<&str> = flags.programs.iter().map(String::as_str).collect();
         let own = if wanted.is_empty() { Vec::new() } else { builtin::get(&wanted) };
         if let Some(name) = wanted.iter().find(|name| own.iter().all(|program| program.name != **name)) {
@@ -94,7 +94,7 @@ impl Sources {
         let mut names = flags.programs.clone();
         match (&flags.config_dir, &flags.config_names) {
             (Some(_), Some(wanted)) => names.extend_from_slice(wanted),
-            (Some(directory), None) => names.append(&mut stems(directory)?),
+            (Some(directory), None) => names.append(&mut stems(directory, running)?),
             (None, Some(_)) => return Err(bad("--config.names needs --config.dir".to_owned())),
             (None, None) => {}
         }
@@ -131,23 +131,25 @@ fn bad(line: String) -> Error {
     Error::new(Reason::Failed, line)
 }
 
-/// Names of all `*.yaml` in `directory` that have an object beside them.
-fn stems(directory: &Path) -> Result<Vec<String>> {
+/// Names of all `*.yaml` in `directory` that have an object beside them, or had one when they were loaded: while a directory
+/// is being written to, a file may be missing for a moment.
+fn stems(directory: &Path, running: &[&str]) -> Result<Vec<String>> {
     let entries =
         std::fs::read_dir(directory).context(format_args!("--config.dir {}", directory.display()))?;
-    let mut stems: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter_map(|name| Some(name.strip_suffix(".yaml")?.to_owned()))
-        .filter(|stem| {
-            let object = directory.join(format!("{stem}.bpf.o"));
-            let is_there = object.exists();
-            if !is_there {
-                warning!("config {stem} is left out: no {}", object.display());
-            }
-            is_there
-        })
-        .take(limits::CONFIGS)
-        .collect();
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut stems: Vec<String> =
+        names.filter_map(|name| Some(name.strip_suffix(".yaml")?.to_owned())).collect();
+    stems.retain(|stem| {
+        let object = directory.join(format!("{stem}.bpf.o"));
+        let is_wanted = running.contains(&stem.as_str()) || object.exists();
+        if !is_wanted {
+            warning!("config {stem} is left out: no {}", object.display());
+        }
+        is_wanted
+    });
     stems.sort();
+    for stem in stems.drain(limits::CONFIGS.min(stems.len())..) {
+        warning!("config {stem} is left out: there are more than {}", limits::CONFIGS);
+    }
     Ok(stems)
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use libbpf_sys as raw;
 
-use super::{MapShape, MapType, check, failure};
+use super::{MapType, check, failure};
 use crate::error::{Context, Error, Reason, Result};
 
 /// Entries taken from a map in one batch.
@@ -55,17 +55,12 @@ impl Map {
         })
     }
 
-    /// What [`super::Object::maps`] would say of it, under the name `name`, without the key's fields.
-    pub fn shape(&self, name: &str) -> MapShape {
-        let cpus = if self.kind.is_per_cpu() { possible_cpus() } else { 1 };
-        MapShape {
-            name: name.to_owned(),
-            kind: self.kind,
-            key_size: self.key_size,
-            value_size: self.value_size / cpus,
-            max_entries: self.max_entries as u32,
-            key: Vec::new(),
-        }
+    /// The same map with buffers of its own.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn again(&self) -> Result<Map> {
+        Map::new(self.fd.try_clone()?)
     }
 
     /// Its type.
