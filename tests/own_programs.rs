@@ -876,7 +876,7 @@ fn page_cache(own: &Own) {
 
 fn lookups(own: &Own) {
     let cgroup = Cgroup::new("lookups");
-    let mut command = python("import _socket\nfor i in range(9): _socket.getaddrinfo('127.0.0.1', 80)", &[]);
+    let mut command = python("import _socket\nfor i in range(9): _socket.getaddrinfo(b'127.0.0.1', 80)", &[]);
     cgroup.enter(&mut command);
     succeed(command);
     own.expect("name_lookups_total", &[("cgroup", cgroup.label())], 9.0);
