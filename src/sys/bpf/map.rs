@@ -1,8 +1,9 @@
 //! Maps in the kernel.
 
+use std::cell::Cell;
 use std::collections::HashSet;
-use std::ffi::c_int;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::ffi::{c_int, c_void};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use libbpf_sys as raw;
 
@@ -11,11 +12,60 @@ use crate::error::{Context, Error, Reason, Result};
 
 /// Entries taken from a map in one batch.
 const BATCH: u32 = 256;
+/// The key of an array's first entry.
+const ONLY_KEY: [u8; 4] = [0; 4];
 
-/// Processors the kernel may ever have, which is how many values an entry of a per-CPU map has.
-pub fn possible_cpus() -> usize {
-    // SAFETY: reads a file in /sys, once.
-    usize::try_from(unsafe { raw::libbpf_num_possible_cpus() }).unwrap_or(1).max(1)
+/// Values a per-CPU entry may have at most: Kconfig lets no kernel have more than 8,192 processors, and this is twice that.
+const MOST_CPUS: usize = 16_384;
+/// What no counter of a new map is.
+const UNTOUCHED: u64 = u64::MAX;
+
+thread_local! {
+    /// The answer of [`possible_cpus`], which does not change while the kernel runs.
+    static POSSIBLE_CPUS: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Processors the kernel may ever have, which is how many values an entry of a per-CPU map has. The kernel itself is asked,
+/// by a look into a map made for it: what stands in for /sys in a container may say anything, and where it says too little the
+/// kernel would write past the end of every value.
+///
+/// # Errors
+/// What the kernel says to a new map: EPERM without CAP_BPF.
+fn possible_cpus() -> Result<usize> {
+    if let Some(cpus) = POSSIBLE_CPUS.get() {
+        return Ok(cpus);
+    }
+    let cpus = ask_cpus().context("number of possible processors")?;
+    POSSIBLE_CPUS.set(Some(cpus));
+    Ok(cpus)
+}
+
+fn ask_cpus() -> Result<usize> {
+    let kind = MapType::PERCPU_ARRAY.0;
+    // SAFETY: the name is a string; without options libbpf uses none.
+    let fd = unsafe { raw::bpf_map_create(kind, c"possible_cpus".as_ptr(), 4, 8, 1, std::ptr::null()) };
+    check(fd)?;
+    // SAFETY: the descriptor is new and ours.
+    let map = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut values = vec![UNTOUCHED; MOST_CPUS];
+    // SAFETY: the key has the four bytes the map was made with. The kernel writes eight bytes for each possible processor, and
+    // there is room for more of them than a kernel can be built for.
+    let result = unsafe {
+        raw::bpf_map_lookup_elem(
+            map.as_raw_fd(),
+            ONLY_KEY.as_ptr().cast(),
+            values.as_mut_ptr().cast::<c_void>(),
+        )
+    };
+    check(result as c_int)?;
+    count_cpus(&values).ok_or_else(|| Error::new(Reason::Failed, "a new per-CPU map is not zero"))
+}
+
+/// How many values were written into `values`: the zeros of a new map in front of what was there before.
+fn count_cpus(values: &[u64]) -> Option<usize> {
+    let cpus = values.iter().take_while(|&&value| value == 0).count();
+    let is_plausible = cpus > 0 && cpus < values.len();
+    (is_plausible && values[cpus..].iter().all(|&value| value == UNTOUCHED)).then_some(cpus)
 }
 
 /// A map in the kernel.
@@ -24,7 +74,7 @@ pub struct Map {
     fd: OwnedFd,
     kind: MapType,
     key_size: usize,
-    /// Bytes of an entry's value, those of all processors together.
+    /// Bytes of an entry's value, those of all processors together: what the kernel reads and writes.
     value_size: usize,
     max_entries: usize,
     batches: bool,
@@ -39,10 +89,11 @@ impl Map {
         // SAFETY: pointer and size are those of the struct.
         check(unsafe { raw::bpf_map_get_info_by_fd(fd.as_raw_fd(), &raw mut info, &raw mut size) })?;
         let kind = MapType(info.type_);
-        let mut value_size = info.value_size as usize;
-        if kind.is_per_cpu() {
-            value_size = value_size.next_multiple_of(8) * possible_cpus();
-        }
+        let one_size = info.value_size as usize;
+        let value_size = match kind.is_per_cpu() {
+            true => one_size.next_multiple_of(8) * possible_cpus()?,
+            false => one_size,
+        };
         Ok(Map {
             fd,
             kind,
@@ -102,7 +153,8 @@ impl Map {
             self.values.resize(batch_size as usize * self.value_size, 0);
             let mut count = batch_size;
             let start = if first { std::ptr::null_mut() } else { cursor.as_mut_ptr() };
-            // SAFETY: the buffers hold `count` keys and values, the cursor at least a key; in and out cursor may be one.
+            // SAFETY: the buffers hold `count` keys and values, of as many processors as the kernel writes for; the cursor
+            // holds at least a key; in and out cursor may be one.
             let result = unsafe {
                 raw::bpf_map_lookup_batch(
                     self.fd.as_raw_fd(),
@@ -169,7 +221,7 @@ impl Map {
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.check_size(key.len(), self.key_size)?;
         let mut value = vec![0u8; self.value_size];
-        // SAFETY: key and value have the map's sizes.
+        // SAFETY: key and value have the map's sizes, the value for as many processors as the kernel writes for.
         let result = unsafe {
             raw::bpf_map_lookup_elem(self.fd.as_raw_fd(), key.as_ptr().cast(), value.as_mut_ptr().cast())
         };
@@ -216,5 +268,36 @@ impl Map {
 impl AsRawFd for Map {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_in_front_of_the_untouched_are_counted() {
+        let values = |written: usize| {
+            let mut values = vec![UNTOUCHED; 16];
+            values[..written].fill(0);
+            values
+        };
+        assert_eq!(count_cpus(&values(1)), Some(1));
+        assert_eq!(count_cpus(&values(15)), Some(15));
+        assert_eq!(count_cpus(&values(0)), None, "nothing was written");
+        assert_eq!(count_cpus(&values(16)), None, "there may be more");
+        let mut torn = values(4);
+        torn[9] = 0;
+        assert_eq!(count_cpus(&torn), None);
+    }
+
+    #[test]
+    fn the_kernel_and_sys_agree() {
+        // SAFETY: reads a file in /sys.
+        let said = unsafe { raw::libbpf_num_possible_cpus() };
+        match possible_cpus() {
+            Ok(cpus) => assert_eq!(i32::try_from(cpus), Ok(said)),
+            Err(error) => assert_eq!(error.reason(), Reason::NoPermission, "{error}"),
+        }
     }
 }

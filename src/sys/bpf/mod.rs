@@ -17,7 +17,7 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use libbpf_sys as raw;
 
 use crate::error::{Error, Reason, Result};
-pub use map::{Map, possible_cpus};
+pub use map::Map;
 pub use object::{Links, Loaded, Object, Program, ProgramInfo, ProgramType, Refusal};
 pub use perf_buffer::{PerfBuffer, Record};
 pub use ring::Ring;
