@@ -143,9 +143,9 @@ impl Registry {
                 return None;
             }
             // Another config took the name over.
-            let dropped = family.dropped;
-            *family = Family::dynamic(desc);
-            family.dropped = dropped;
+            let mut new = Family::dynamic(desc);
+            new.succeed(family);
+            *family = new;
         }
         Some(Writer { family, constant: &[], limit: self.series_limit, seed: self.seed, unique })
     }
@@ -180,18 +180,18 @@ impl Registry {
     pub fn counts(&self) -> Vec<FamilyCount> {
         let families = self.families.iter().chain(&self.dynamic);
         families
-            .filter(|family| family.series > 0 || family.dropped > 0)
+            .filter(|family| family.series > 0 || family.dropped() > 0)
             .map(|family| FamilyCount {
                 name: family.name.clone(),
                 series: family.series,
-                dropped: family.dropped,
+                dropped: family.dropped(),
             })
             .collect()
     }
 
     /// Ends the scrape: hands the text out and starts anew.
     pub fn finish(&mut self) -> Body {
-        self.dynamic.retain(|family| !family.text.is_empty() || family.dropped > 0);
+        self.dynamic.retain(|family| !family.text.is_empty() || family.dropped() > 0);
         let families = self.families.iter_mut().chain(&mut self.dynamic);
         Body { pieces: families.filter_map(Family::take).collect() }
     }
@@ -257,9 +257,10 @@ impl Writer<'_> {
         self.line("_count", labels, None, count as f64);
     }
 
-    /// Counts series that were left out before they came here.
-    pub fn refuse(&mut self, count: u64) {
-        self.family.dropped += count;
+    /// Says how many series were left out before they came here: all since the start, not only new ones, so that it may be
+    /// said in every scrape.
+    pub fn refused_total(&mut self, total: u64) {
+        self.family.refused_total(total);
     }
 
     #[inline]
@@ -389,11 +390,19 @@ mod tests {
         for value in [1.0, 4.0] {
             let mut writer = registry.dynamic(&desc("Two.", &["c"]), false).unwrap();
             writer.add(&["1"], value);
-            writer.refuse(2);
+            writer.refused_total(2);
         }
         assert!(registry.dynamic(&desc("Two.", &["d"]), false).is_none(), "one name, one meaning");
         assert_eq!((registry.counts()[0].series, registry.counts()[0].dropped), (1, 4));
         assert_eq!(text(&mut registry), "# HELP x_total Two.\n# TYPE x_total counter\nx_total{c=\"1\"} 5\n");
+        // The same total again is nothing new; nobody's word changes nothing; a series at the cap is one more.
+        for (told, series, dropped) in [(Some(4), 0, 4), (Some(4), 3, 4), (None, 3, 4), (Some(5), 4, 6)] {
+            let mut writer = registry.dynamic(&desc("Two.", &["c"]), true);
+            (0..series).for_each(|label| writer.add(&[&label.to_string()], 1.0));
+            told.into_iter().for_each(|total| writer.refused_total(total));
+            assert_eq!(registry.counts()[0].dropped, dropped);
+            text(&mut registry);
+        }
         assert_eq!(text(&mut registry), "");
     }
 

@@ -638,7 +638,7 @@ fn series_beyond_the_limit_are_counted() {
     let metrics = until("the limit is reached", ANSWER, limited);
     let dropped =
         metrics.sum("nodeprobe_series_dropped_total", &[("metric", "ebpf_exporter_probe_sums_total")]);
-    assert!(dropped >= 10.0 && dropped % 10.0 == 0.0, "ten in each scrape: {dropped}");
+    assert!(dropped >= 10.0 && dropped % 10.0 == 0.0, "ten in each reading: {dropped}");
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub struct Events {
     places: Box<[usize]>,
     flush_interval_ns: u64,
     lost: u64,
+    /// Events beyond the limit of series.
+    refused: u64,
     /// What is wrong with the last event that could not be read.
     pub problem: Option<String>,
 }
@@ -37,7 +39,7 @@ impl Events {
         let buffer = PerfBuffer::open(&map, limits::PERF_BUFFER_PAGES)?;
         let rows = Rows::new(keys.len(), 2, limit);
         let (_, places) = keys.sorted_names(keys.len());
-        Ok(Events { buffer, map, keys, rows, places, flush_interval_ns, lost: 0, problem: None })
+        Ok(Events { buffer, map, keys, rows, places, flush_interval_ns, lost: 0, refused: 0, problem: None })
     }
 
     /// Takes what is in the rings; gives how many events could not be read.
@@ -65,6 +67,7 @@ impl Events {
                 }
             }
         });
+        self.refused += self.rows.take_refused();
         errors
     }
 
@@ -92,7 +95,7 @@ impl Events {
     /// Adds all series.
     pub fn write(&self, out: &mut Writer<'_>) {
         self.rows.for_each(&self.places, |labels, row| out.add(labels, row[COUNT] as f64));
-        out.refuse(self.rows.refused());
+        out.refused_total(self.refused);
     }
 }
 

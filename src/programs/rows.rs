@@ -104,9 +104,9 @@ impl Rows {
         self.starts.is_empty()
     }
 
-    /// Label sets that found no place since they were cleared, counted each time one was met.
-    pub fn refused(&self) -> u64 {
-        self.refused
+    /// Label sets that found no place since this was asked last or all were forgotten, counted each time one was met.
+    pub fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
     }
 
     /// The numbers of the row with these labels, zeros if it is new; `None` when there are too many rows.
@@ -253,7 +253,7 @@ mod tests {
         for label in ["a", "b", "c", "d", "a", "e"] {
             add(&mut rows, &[label], 1);
         }
-        assert_eq!((rows.len(), rows.refused()), (3, 2));
+        assert_eq!((rows.len(), rows.take_refused(), rows.take_refused()), (3, 2, 0));
         assert_eq!(all(&rows)[0], ("a".to_owned(), 2));
     }
 

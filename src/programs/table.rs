@@ -36,6 +36,8 @@ pub struct Table {
     rows: Rows,
     /// Where each label is among the family's, which are in alphabetical order.
     places: Box<[usize]>,
+    /// Label sets beyond the limit, those of all readings.
+    refused: u64,
     /// What is wrong with the first key of this reading that was.
     pub problem: Option<String>,
 }
@@ -151,7 +153,7 @@ impl Table {
             Kind::Events { .. } => return Err(Error::new(Reason::Failed, "not a table")),
         };
         let (_, places) = keys.sorted_names(keys.len() - usize::from(matches!(values, Values::Histogram(_))));
-        Ok(Table { map, keys, values, cpu, rows, places, problem: None })
+        Ok(Table { map, keys, values, cpu, rows, places, refused: 0, problem: None })
     }
 
     /// Reads the whole map.
@@ -159,7 +161,7 @@ impl Table {
     /// # Errors
     /// What the kernel says; the rows are incomplete then.
     pub fn read(&mut self, names: &mut Names<'_>) -> Result<Outcomes> {
-        let Table { map, keys, values, cpu, rows, problem, .. } = self;
+        let Table { map, keys, values, cpu, rows, refused, problem, .. } = self;
         let mut outcomes = Outcomes::default();
         let (labels, text) = (RowLabels::default(), Vec::new());
         let mut entry = Entry { keys, values, rows, labels, text, waiting: Waiting::default() };
@@ -174,12 +176,8 @@ impl Table {
         });
         entry.finish();
         entry.keys.end();
+        *refused += entry.rows.take_refused();
         read.map(|()| outcomes)
-    }
-
-    /// Label sets beyond the limit in the last reading.
-    pub fn refused(&self) -> u64 {
-        self.rows.refused()
     }
 
     /// Adds all series.
@@ -194,7 +192,7 @@ impl Table {
                 out.histogram(labels, buckets, sum, count);
             }),
         }
-        out.refuse(self.rows.refused());
+        out.refused_total(self.refused);
     }
 
     /// What decodes the keys.

@@ -31,7 +31,11 @@ pub(super) struct Family {
     /// The text of the last scrape.
     last: Option<Piece>,
     pub(super) series: u32,
-    pub(super) dropped: u64,
+    /// Series that found the family at its cap, since the start.
+    dropped: u64,
+    /// Those that were left out before they came here, since the start, as told last; and whether this scrape has been told.
+    refused: u64,
+    is_told: bool,
     seen: Seen,
     /// Values to be merged into an earlier series of the same labels: where its line starts, and the value. Rare.
     merges: Vec<(u32, f64)>,
@@ -80,6 +84,8 @@ impl Family {
             last: None,
             series: 0,
             dropped: 0,
+            refused: 0,
+            is_told: false,
             seen: Seen::default(),
             merges: Vec::new(),
             expected: 0,
@@ -164,6 +170,23 @@ impl Family {
         }
     }
 
+    /// Series left out since the start.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped + self.refused
+    }
+
+    /// Takes over the counts of a family of this name that was declared otherwise.
+    pub(super) fn succeed(&mut self, old: &Family) {
+        (self.dropped, self.refused, self.is_told) = (old.dropped, old.refused, old.is_told);
+    }
+
+    /// Takes note how many series were left out, since the start, before they came here. Several may tell in one scrape, each
+    /// its own; nobody's word is that of the last scrape, so that the sum does not shrink while a map cannot be read.
+    pub(super) fn refused_total(&mut self, total: u64) {
+        self.refused = total + if self.is_told { self.refused } else { 0 };
+        self.is_told = true;
+    }
+
     /// The memory of the last text, if nobody reads that any more and it is not far too large.
     fn reuse(&mut self) {
         let Some(mut last) = self.last.take().and_then(|last| Rc::try_unwrap(last.0).ok()) else { return };
@@ -202,6 +225,7 @@ impl Family {
         }
         self.expected = text.len();
         self.series = 0;
+        self.is_told = false;
         self.seen.clear();
         self.last = (!text.is_empty()).then(|| Piece::from(text));
         self.last.clone()
