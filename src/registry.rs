@@ -397,7 +397,7 @@ mod tests {
         assert_eq!(text(&mut registry), "# HELP x_total Two.\n# TYPE x_total counter\nx_total{c=\"1\"} 5\n");
         // The same total again is nothing new; nobody's word changes nothing; a series at the cap is one more.
         for (told, series, dropped) in [(Some(4), 0, 4), (Some(4), 3, 4), (None, 3, 4), (Some(5), 4, 6)] {
-            let mut writer = registry.dynamic(&desc("Two.", &["c"]), true);
+            let mut writer = registry.dynamic(&desc("Two.", &["c"]), true).unwrap();
             (0..series).for_each(|label| writer.add(&[&label.to_string()], 1.0));
             told.into_iter().for_each(|total| writer.refused_total(total));
             assert_eq!(registry.counts()[0].dropped, dropped);

@@ -27,7 +27,7 @@ static CGROUPS: Desc =
     Desc::state("nodeprobe_container_cgroups", "Cgroup directories of containers that are known.", &[]);
 static REFUSED: Desc = Desc::counter(
     "nodeprobe_containers_refused_total",
-    "Cgroups of containers not taken in because too many were known, counted each time one is met.",
+    "Cgroups not taken in because too many were known, counted each time one is met.",
     &[],
 );
 static LOST: Desc = Desc::counter(

@@ -160,13 +160,14 @@ impl Containers {
 
     /// Has the paths of all cgroups below `mount`, the v2 hierarchy's directory, remembered from the next walk on.
     pub fn want_paths(&mut self, mount: &str) {
-        self.has_missed |= self.paths.want(mount);
+        self.paths.want(mount);
     }
 
-    /// True once, when something was refused and there is room again: time for a walk.
+    /// True once, when something was refused and there is room again, or paths are wanted now: time for a walk.
     pub fn take_missed(&mut self) -> bool {
+        let paths = self.paths.take_missed();
         let room = self.cgroups.len() < limits::CGROUPS / 2 && self.instances.len() < limits::CONTAINERS / 2;
-        room && std::mem::take(&mut self.has_missed)
+        paths || room && std::mem::take(&mut self.has_missed)
     }
 
     /// Takes note of the cgroup `path` with directory id `id` in `place`. `root_id` finds the id of the container's own
@@ -179,8 +180,8 @@ impl Containers {
         root_id: impl Fn(&str) -> Option<u64>,
         now_ns: MonotonicNs,
     ) {
-        if place == Place::V2 {
-            self.paths.appeared(id, path);
+        if place == Place::V2 && !self.paths.appeared(id, path) {
+            self.refused += 1;
         }
         let Some(class) = classify::classify(path) else {
             return;
@@ -269,10 +270,11 @@ impl Containers {
         }
     }
 
-    /// Compares what is known with what a walk of `place` found (ids, sorted), and removes the rest.
-    pub fn keep_only(&mut self, place: Place, found: &[u64], now_ns: MonotonicNs) {
+    /// Compares what is known with what a walk of `place` found (ids, sorted), and removes the rest. `is_cut`: the walk left
+    /// out what was too deep.
+    pub fn keep_only(&mut self, place: Place, found: &[u64], is_cut: bool, now_ns: MonotonicNs) {
         if place == Place::V2 {
-            self.paths.keep_only(found, now_ns);
+            self.paths.keep_only(found, is_cut, now_ns);
         }
         let gone: Vec<u64> = self
             .cgroups

@@ -118,7 +118,7 @@ impl Watch {
             });
             found.sort_unstable();
             if walked.complete {
-                containers.keep_only(place, &found, now_ns);
+                containers.keep_only(place, &found, walked.cut, now_ns);
             }
             all &= walked.complete && !walked.cut;
         }

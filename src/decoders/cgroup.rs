@@ -20,7 +20,7 @@ struct Cgroup;
 impl Decoder for Cgroup {
     fn decode(&mut self, names: &mut Names<'_>, input: &[u8], out: &mut Vec<u8>) -> Result<Answer, String> {
         let number = input::signed(input)?;
-        match names.containers.paths.get(number.cast_unsigned()).filter(|_| number >= 0) {
+        match u64::try_from(number).ok().and_then(|id| names.containers.paths.get(id, names.now_ns)) {
             Some(path) => {
                 append(out, path.as_bytes());
                 Ok(Answer::TextForNow)

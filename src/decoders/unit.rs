@@ -23,7 +23,7 @@ struct Unit;
 impl Decoder for Unit {
     fn decode(&mut self, names: &mut Names<'_>, input: &[u8], out: &mut Vec<u8>) -> Result<Answer, String> {
         let id = input::unsigned(input)?;
-        let Some(path) = names.containers.paths.get(id) else { return Ok(Answer::Unknown) };
+        let Some(path) = names.containers.paths.get(id, names.now_ns) else { return Ok(Answer::Unknown) };
         append(out, of_path(path).as_bytes());
         Ok(Answer::TextForNow)
     }

@@ -81,7 +81,7 @@ impl CgroupIds {
     pub fn follow(&self, change: &Change, paths: &CgroupPaths, host: &Host) {
         match *change {
             Change::Appeared(id) => {
-                if let Some(path) = paths.get(id) {
+                if let Some(path) = paths.living(id) {
                     self.put(id, path, host);
                 }
             }
