@@ -9,7 +9,7 @@ use super::config::{CgroupIdMap, CgroupIdMapKind, Finding, Mark};
 use crate::containers::paths::{CgroupPaths, Change};
 use crate::error::{Error, Reason, Result};
 use crate::host::Host;
-use crate::sys::bpf::{Map, MapShape};
+use crate::sys::bpf::{Map, MapShape, MapType};
 use crate::warning;
 
 /// The value of a cgroup that is in.
@@ -27,10 +27,19 @@ pub struct CgroupIds {
 /// # Errors
 /// What does not fit.
 pub fn check_shape(wanted: &CgroupIdMap, shape: &MapShape) -> Result<(), String> {
-    let (size, name) = match wanted.kind {
-        CgroupIdMapKind::Hash => (8, "hash"),
-        CgroupIdMapKind::CgroupStorage => (4, "cgrp_storage"),
+    let (size, name, kinds): (_, _, &[MapType]) = match wanted.kind {
+        CgroupIdMapKind::Hash => (8, "hash", &[MapType::HASH, MapType::LRU_HASH]),
+        CgroupIdMapKind::CgroupStorage => (4, "cgrp_storage", &[MapType::CGRP_STORAGE]),
     };
+    if !kinds.contains(&shape.kind) {
+        let expected: Vec<String> = kinds.iter().map(|kind| kind.word()).collect();
+        return Err(format!(
+            "map {} is {}, expected {} for type {name}",
+            shape.name,
+            shape.kind.word(),
+            expected.join(" or ")
+        ));
+    }
     if shape.key_size != size {
         let given = shape.key_size;
         return Err(format!(
@@ -110,6 +119,48 @@ impl CgroupIds {
         };
         if let Err(error) = done {
             warning!("cgroup_id_map: {path}: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_maps_that_can_be_filled_fit() {
+        let check = |wanted, kind: MapType, key_size, value_size| {
+            let (regexps, mark) = (Vec::new(), Mark::default());
+            let wanted = CgroupIdMap { name: "x".into(), kind: wanted, regexps, mark };
+            let (name, key) = ("x".to_owned(), Vec::new());
+            check_shape(&wanted, &MapShape { name, kind, key_size, value_size, max_entries: 1, key })
+        };
+        use CgroupIdMapKind::{CgroupStorage, Hash};
+        assert_eq!(check(Hash, MapType::HASH, 8, 8), Ok(()));
+        assert_eq!(check(Hash, MapType::LRU_HASH, 8, 8), Ok(()));
+        assert_eq!(check(CgroupStorage, MapType::CGRP_STORAGE, 4, 8), Ok(()));
+        for (wanted, kind, key_size, value_size, word) in [
+            (
+                Hash,
+                MapType::PERF_EVENT_ARRAY,
+                8,
+                8,
+                "map x is PERF_EVENT_ARRAY, expected HASH or LRU_HASH for type hash",
+            ),
+            (Hash, MapType::CGRP_STORAGE, 4, 8, "expected HASH or LRU_HASH"),
+            (
+                CgroupStorage,
+                MapType::HASH,
+                4,
+                8,
+                "map x is HASH, expected CGRP_STORAGE for type cgrp_storage",
+            ),
+            (CgroupStorage, MapType::ARRAY, 4, 8, "expected CGRP_STORAGE"),
+            (Hash, MapType::HASH, 4, 8, "keys of map x have 4 bytes, expected 8"),
+            (Hash, MapType::LRU_HASH, 8, 4, "values of map x have 4 bytes, expected 8"),
+        ] {
+            let error = check(wanted, kind, key_size, value_size).unwrap_err();
+            assert!(error.contains(word), "{error}");
         }
     }
 }

@@ -17,6 +17,9 @@ const CPU_BYTES: usize = 2;
 const VALUE_BYTES: usize = 8;
 /// Key of the only entry of an array, which is all there is when a metric has no labels.
 const ONLY_KEY: [u8; 4] = [0; 4];
+/// Labels that say nothing of the key.
+const NO_LABELS: &str = "no labels";
+const CPU_ALONE: &str = "label cpu alone";
 
 /// What became of the keys of one reading.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -94,12 +97,12 @@ pub fn check_shape(metric: &config::Metric, shape: &MapShape) -> Result<(), Stri
     let size =
         |labels: &[config::Label]| -> usize { labels.iter().map(|label| label.size + label.padding).sum() };
     let (wanted, what) = match Cpu::of(shape.kind, labels) {
-        Cpu::None | Cpu::Sum if labels.is_empty() => (ONLY_KEY.len(), "no labels"),
+        Cpu::None | Cpu::Sum if labels.is_empty() => (ONLY_KEY.len(), NO_LABELS),
         Cpu::None | Cpu::Sum => (size(labels), "labels"),
         Cpu::OnlyLabel | Cpu::Label if labels[labels.len() - 1].size != CPU_BYTES => {
             return Err("label cpu of a per-CPU map has size 2: the processor's number is a u16".to_owned());
         }
-        Cpu::OnlyLabel => (ONLY_KEY.len(), "label cpu alone"),
+        Cpu::OnlyLabel => (ONLY_KEY.len(), CPU_ALONE),
         Cpu::Label => (size(&labels[..labels.len() - 1]), "labels without cpu"),
     };
     if wanted != shape.key_size {
@@ -108,6 +111,13 @@ pub fn check_shape(metric: &config::Metric, shape: &MapShape) -> Result<(), Stri
             shape.name,
             shape.key_size,
             layout(shape)
+        ));
+    }
+    // Keys of an array are all there from the start, and those behind the first would be errors in every reading.
+    if matches!(what, NO_LABELS | CPU_ALONE) && shape.kind.is_array() && shape.max_entries > 1 {
+        return Err(format!(
+            "{what}: only the entry with key 0 can be read, but map {} has {} entries",
+            shape.name, shape.max_entries
         ));
     }
     Ok(())
@@ -343,4 +353,41 @@ fn hex(bytes: &[u8]) -> String {
         text.push_str("...");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_that_leave_the_key_out_want_a_single_entry() {
+        let label = |name: &str, size| config::Label {
+            name: name.into(),
+            size,
+            padding: 0,
+            decoders: vec![],
+            mark: Default::default(),
+        };
+        let check = |labels: Vec<config::Label>, kind, max_entries| {
+            let (help, mark) = ("x".into(), config::Mark::default());
+            let metric = config::Metric { name: "x".into(), help, kind: Kind::Counter, labels, mark };
+            let (name, key) = ("x".to_owned(), Vec::new());
+            check_shape(&metric, &MapShape { name, kind, key_size: 4, value_size: 8, max_entries, key })
+        };
+        for (kind, labels) in [
+            (MapType::ARRAY, vec![]),
+            (MapType::PERCPU_ARRAY, vec![]),
+            (MapType::PERCPU_ARRAY, vec![label("cpu", 2)]),
+        ] {
+            assert_eq!(check(labels.clone(), kind, 1), Ok(()));
+            let error = check(labels, kind, 2).unwrap_err();
+            assert!(
+                error.ends_with(": only the entry with key 0 can be read, but map x has 2 entries"),
+                "{error}"
+            );
+        }
+        assert_eq!(check(vec![], MapType::HASH, 64), Ok(()), "its keys are what the program makes");
+        assert_eq!(check(vec![label("cpu", 4)], MapType::ARRAY, 64), Ok(()), "here it is the key");
+        assert_eq!(check(vec![label("a", 4), label("cpu", 2)], MapType::PERCPU_ARRAY, 64), Ok(()));
+    }
 }

@@ -14,10 +14,14 @@ pub struct MapType(pub u32);
 impl MapType {
     /// `BPF_MAP_TYPE_PERF_EVENT_ARRAY`.
     pub const PERF_EVENT_ARRAY: MapType = MapType(raw::BPF_MAP_TYPE_PERF_EVENT_ARRAY);
+    /// `BPF_MAP_TYPE_ARRAY`.
+    pub const ARRAY: MapType = MapType(raw::BPF_MAP_TYPE_ARRAY);
     /// `BPF_MAP_TYPE_PERCPU_ARRAY`.
     pub const PERCPU_ARRAY: MapType = MapType(raw::BPF_MAP_TYPE_PERCPU_ARRAY);
     /// `BPF_MAP_TYPE_HASH`.
     pub const HASH: MapType = MapType(raw::BPF_MAP_TYPE_HASH);
+    /// `BPF_MAP_TYPE_LRU_HASH`.
+    pub const LRU_HASH: MapType = MapType(raw::BPF_MAP_TYPE_LRU_HASH);
     /// `BPF_MAP_TYPE_STRUCT_OPS`.
     pub const STRUCT_OPS: MapType = MapType(raw::BPF_MAP_TYPE_STRUCT_OPS);
     /// `BPF_MAP_TYPE_CGRP_STORAGE`.
