@@ -4,8 +4,8 @@ mod support;
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -539,19 +539,21 @@ fn systemd_hands_over_its_socket_and_is_told() {
     let socket = directory.path().join("notify");
     let told = UnixDatagram::bind(&socket).unwrap();
     told.set_read_timeout(Some(ANSWER)).unwrap();
-    let fd = listener.as_raw_fd();
-    let mut command = Command::new("/bin/sh");
-    // Only the process that systemd starts knows its number.
-    let script = format!("LISTEN_PID=$$ LISTEN_FDS=1 exec {BINARY} --listen=fd://0 {}", ALONE.join(" "));
-    command.args(["-c", &script]).env_clear().env("NOTIFY_SOCKET", &socket).stderr(Stdio::null());
-    // SAFETY: both calls may be made between fork and exec.
-    unsafe {
-        command.pre_exec(move || match libc::dup2(fd, 3) == 3 && libc::fcntl(3, libc::F_SETFD, 0) == 0 {
-            true => Ok(()),
-            false => Err(std::io::Error::last_os_error()),
-        })
+    let passed = |fd: RawFd| {
+        let mut command = Command::new("/bin/sh");
+        // Only the process that systemd starts knows its number.
+        let script = format!("LISTEN_PID=$$ LISTEN_FDS=1 exec {BINARY} --listen=fd://0 {}", ALONE.join(" "));
+        command.args(["-c", &script]).env_clear().env("NOTIFY_SOCKET", &socket).stderr(Stdio::null());
+        // SAFETY: both calls may be made between fork and exec.
+        unsafe {
+            command.pre_exec(move || match libc::dup2(fd, 3) == 3 && libc::fcntl(3, libc::F_SETFD, 0) == 0 {
+                true => Ok(()),
+                false => Err(std::io::Error::last_os_error()),
+            })
+        };
+        command
     };
-    let mut child = command.spawn().unwrap();
+    let mut child = passed(listener.as_raw_fd()).spawn().unwrap();
     let heard = || {
         let mut buffer = [0; 256];
         let length = told.recv(&mut buffer).expect("systemd is told something");
@@ -564,6 +566,11 @@ fn systemd_hands_over_its_socket_and_is_told() {
     unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) };
     while !heard().contains("STOPPING=1") {}
     assert!(child.wait().unwrap().success());
+    let path = directory.path().join("not-tcp");
+    let listener = UnixListener::bind(&path).unwrap();
+    let output = run_command(passed(listener.as_raw_fd()), ANSWER);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("systemd passed a socket that is not TCP"), "{}", stderr(&output));
     for (listen, word) in [("fd://1", "no listeners passed"), ("fd://x", "not the number")] {
         let output = run(&[&format!("--listen={listen}")], ANSWER);
         assert_eq!(output.status.code(), Some(2));

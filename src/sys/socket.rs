@@ -30,21 +30,30 @@ pub fn interface_number(name: &str) -> io::Result<u32> {
 /// Takes over the listening socket number `number` of those this process was started with, the first being descriptor 3.
 ///
 /// # Errors
-/// EBADF, or ENOTSOCK and EINVAL for what does not listen.
+/// EBADF, or ENOTSOCK and EINVAL for what does not listen; one that is not of TCP over IPv4 or IPv6.
 pub fn inherited_listener(number: u32) -> io::Result<TcpListener> {
     const FIRST: libc::c_int = 3;
     let fd = FIRST + libc::c_int::try_from(number).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
-    let mut listens: libc::c_int = 0;
-    let mut size = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: pointer and size are those of the number; the descriptor is looked at only.
-    super::check(unsafe {
-        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN, (&raw mut listens).cast(), &raw mut size)
-    })?;
-    if listens == 0 {
+    if option(fd, libc::SO_ACCEPTCONN)? == 0 {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // Addresses of others, such as a path, are none that std's listener knows.
+    if !matches!(option(fd, libc::SO_DOMAIN)?, libc::AF_INET | libc::AF_INET6) {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "systemd passed a socket that is not TCP"));
     }
     // SAFETY: the descriptor is a socket; children must not inherit it.
     super::check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
     // SAFETY: it was passed to this process to be used once, which is here.
     Ok(unsafe { TcpListener::from_raw_fd(fd) })
+}
+
+/// The socket option `name`, a number.
+fn option(fd: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut size = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: pointer and size are those of the number; the descriptor is looked at only.
+    super::check(unsafe {
+        libc::getsockopt(fd, libc::SOL_SOCKET, name, (&raw mut value).cast(), &raw mut size)
+    })?;
+    Ok(value)
 }
