@@ -136,7 +136,6 @@ fn section_problem(program: &Program) -> Option<String> {
         "netfilter",
         "cgroup",
         "cgroup_skb",
-        "cgroup/skb",
         "lwt_in",
         "lwt_out",
         "lwt_xmit",
@@ -165,6 +164,12 @@ fn section_problem(program: &Program) -> Option<String> {
     if bare.contains(&section.as_str()) {
         return Some(format!(
             "program {name}: section {section} does not say where to attach: {section}/TARGET"
+        ));
+    }
+    // They attach, to a file that somebody would have to open.
+    if is_one(&["iter", "iter.s"]) {
+        return Some(format!(
+            "program {name}: section {section} is an iterator, which runs when it is read, and nothing reads it"
         ));
     }
     is_one(&manual)
@@ -250,6 +255,39 @@ impl Checker<'_> {
                 self.find(metric.mark, line);
             }
             families.push(desc);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_that_never_run_are_told() {
+        let problem = |section: &str| {
+            let (name, section) = ("x".to_owned(), section.to_owned());
+            let is_enabled = !section.starts_with('?');
+            section_problem(&Program { name, section, is_enabled })
+        };
+        for (section, word) in [
+            ("?kprobe/f", "is not to be loaded"),
+            ("kprobe", "kprobe/TARGET"),
+            ("xdp", "xdp/TARGET"),
+            ("iter/task", "nothing reads it"),
+            ("iter.s/task", "nothing reads it"),
+            ("cgroup/skb", "nothing attaches by itself"),
+            ("cgroup_skb/egress", "nothing attaches by itself"),
+            ("tc", "nothing attaches by itself"),
+        ] {
+            let line = problem(section).unwrap_or_default();
+            assert!(
+                line.starts_with(&format!("program x: section {section} ")) && line.contains(word),
+                "{line}"
+            );
+        }
+        for section in ["kprobe/f", "tp_btf/a", "perf_event/type=1", "xdp/lo", "iterate/x", "tcp/x"] {
+            assert_eq!(problem(section), None);
         }
     }
 }
