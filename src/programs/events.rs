@@ -35,10 +35,11 @@ impl Events {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn open(map: Map, keys: Keys, flush_interval_ns: u64, limit: u32) -> Result<Events> {
+    pub fn open(map: Map, mut keys: Keys, flush_interval_ns: u64, limit: u32) -> Result<Events> {
         let buffer = PerfBuffer::open(&map, limits::PERF_BUFFER_PAGES)?;
         let rows = Rows::new(keys.len(), 2, limit);
         let (_, places) = keys.sorted_names(keys.len());
+        keys.begin();
         Ok(Events { buffer, map, keys, rows, places, flush_interval_ns, lost: 0, refused: 0, problem: None })
     }
 
@@ -71,8 +72,11 @@ impl Events {
         errors
     }
 
-    /// Ends series that had no event for the flush interval.
+    /// Ends series that had no event for the flush interval; decoders forget what no event since the last call asked for.
     pub fn flush(&mut self, now_ns: MonotonicNs) {
+        // Events are decoded as they come: what lies between two calls is what one reading is for a map.
+        self.keys.end();
+        self.keys.begin();
         let oldest_ns = now_ns.saturating_sub(self.flush_interval_ns);
         self.rows.retain(|row| row[LAST_NS] >= oldest_ns);
     }
