@@ -7,7 +7,7 @@ use std::{env, fs};
 
 fn main() {
     println!("cargo:rerun-if-changed=bpf");
-    // Users' programs may wait for this function of the stripped binary (src/sys/process.rs).
+    // Users' programs may wait for this function of the stripped binary (src/sys/bpf/mark.rs).
     println!("cargo:rustc-link-arg-bins=-Wl,--export-dynamic-symbol=post_attach_mark");
     println!("cargo:rustc-link-arg-benches=-Wl,--export-dynamic-symbol=nodeprobe_bench_target");
     println!("cargo:rerun-if-env-changed=CLANG");

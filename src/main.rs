@@ -10,7 +10,7 @@ use nodeprobe::error::{Context, Result};
 use nodeprobe::host::Host;
 use nodeprobe::http::Http;
 use nodeprobe::programs::{check, running, schema};
-use nodeprobe::sys::{bpf, clock, process, signal::Signals};
+use nodeprobe::sys::{bpf, capabilities, clock, process, signal::Signals};
 use nodeprobe::{doctor, error, info, stderr, systemd};
 
 /// A bad flag, a taken port, a collector that must work and cannot; or, later, a loop that cannot wait any more.
@@ -68,7 +68,7 @@ fn run(config: Config) -> Result<()> {
     let kept = config.kept_capabilities;
     let mut agent = Agent::open(config)?;
     if let Some(kept) = kept {
-        process::keep_capabilities(kept).context("--capabilities.keep")?;
+        capabilities::keep_capabilities(kept).context("--capabilities.keep")?;
     }
     systemd::notify("READY=1\nSTATUS=serving metrics");
     if let Some(address) = http.address() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Command, Config};
 use crate::stderr::Level;
-use crate::sys::process;
+use crate::sys::capabilities;
 
 /// One flag.
 pub struct Flag {
@@ -205,7 +205,8 @@ pub const FLAGS: &[Flag] = &[
                 "all" => None,
                 "none" => Some(0),
                 names => Some(
-                    process::capability_set(&words(names)).map_err(|_| "all, none or names like cap_bpf")?,
+                    capabilities::capability_set(&words(names))
+                        .map_err(|_| "all, none or names like cap_bpf")?,
                 ),
             };
             Ok(())

@@ -15,7 +15,7 @@ use crate::containers::hierarchies::Hierarchies;
 use crate::error::Reason;
 use crate::host::Host;
 use crate::stderr::{self, Level};
-use crate::sys::process;
+use crate::sys::capabilities;
 use crate::world::Status;
 
 /// What checks may look at.
@@ -146,7 +146,7 @@ pub fn report(config: &Config) -> String {
     let context = Context {
         hierarchies: Hierarchies::detect(&host),
         host,
-        capabilities: process::effective_capabilities(),
+        capabilities: capabilities::effective_capabilities(),
     };
     let outcomes: Vec<(&Check, Outcome)> =
         CHECKS.iter().map(|check| (check, (check.run)(&context))).collect();

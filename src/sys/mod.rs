@@ -1,6 +1,7 @@
 //! System calls and C libraries: the only `unsafe` code of nodeprobe, behind safe functions.
 
 pub mod bpf;
+pub mod capabilities;
 pub mod clock;
 pub mod inotify;
 pub mod interface;

@@ -1,4 +1,4 @@
-//! This process and its children: limits, namespaces, capabilities, and the child that may hang in our place.
+//! This process and its children: limits, namespaces, and the child that may hang in our place.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -7,6 +7,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+pub use super::bpf::post_attach_mark;
 
 /// Raises the soft limit of open files to the hard one; gives the limit then in force.
 pub fn raise_open_files() -> u64 {
@@ -29,17 +31,6 @@ pub fn raise_open_files() -> u64 {
 pub fn is_root() -> bool {
     // SAFETY: geteuid cannot fail.
     unsafe { libc::geteuid() == 0 }
-}
-
-/// Effective capabilities as a bit set (capability number -> bit), from capget(2).
-pub fn effective_capabilities() -> u64 {
-    const VERSION_3: u32 = 0x2008_0522;
-    let mut header = [VERSION_3, 0];
-    // Two `struct __user_cap_data_struct` of effective, permitted, inheritable.
-    let mut data = [0u32; 6];
-    // SAFETY: header and data have the layout of version 3 (linux/capability.h).
-    let result = unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) };
-    if result != 0 { 0 } else { u64::from(data[0]) | u64::from(data[3]) << 32 }
 }
 
 /// The host name this process sees (its UTS namespace).
@@ -285,124 +276,5 @@ mod tests {
     fn our_own_namespace_needs_no_switch() {
         let own = Path::new("/proc/self/ns/uts");
         assert_eq!(inside_namespace(own, own, host_name).unwrap(), host_name());
-    }
-}
-
-std::arch::global_asm!(
-    ".globl post_attach_mark",
-    ".type post_attach_mark, %function",
-    "post_attach_mark:",
-    "ret",
-    ".size post_attach_mark, . - post_attach_mark",
-);
-
-/// Calls the function `post_attach_mark`, which does nothing: programs may attach a uprobe to it to be run once when all are
-/// attached. It is in assembly, so that nothing inlines it, and its name is kept in the stripped binary (`build.rs`).
-pub fn post_attach_mark() {
-    unsafe extern "C" {
-        fn post_attach_mark();
-    }
-    // SAFETY: it returns at once and touches no register that a function may not touch.
-    unsafe { post_attach_mark() };
-}
-
-/// Names of capabilities by number (linux/capability.h).
-const CAPABILITIES: [&str; 41] = [
-    "chown",
-    "dac_override",
-    "dac_read_search",
-    "fowner",
-    "fsetid",
-    "kill",
-    "setgid",
-    "setuid",
-    "setpcap",
-    "linux_immutable",
-    "net_bind_service",
-    "net_broadcast",
-    "net_admin",
-    "net_raw",
-    "ipc_lock",
-    "ipc_owner",
-    "sys_module",
-    "sys_rawio",
-    "sys_chroot",
-    "sys_ptrace",
-    "sys_pacct",
-    "sys_admin",
-    "sys_boot",
-    "sys_nice",
-    "sys_resource",
-    "sys_time",
-    "sys_tty_config",
-    "mknod",
-    "lease",
-    "audit_write",
-    "audit_control",
-    "setfcap",
-    "mac_override",
-    "mac_admin",
-    "syslog",
-    "wake_alarm",
-    "block_suspend",
-    "audit_read",
-    "perfmon",
-    "bpf",
-    "checkpoint_restore",
-];
-
-/// The set of the capabilities called `names` (`cap_bpf`, in any case), a bit each.
-///
-/// # Errors
-/// The name that is none.
-pub fn capability_set(names: &[String]) -> Result<u64, String> {
-    names.iter().try_fold(0, |set, name| {
-        let lower = name.trim().to_ascii_lowercase();
-        let number =
-            lower.strip_prefix("cap_").and_then(|word| CAPABILITIES.iter().position(|known| *known == word));
-        number.map(|number| set | 1 << number).ok_or_else(|| format!("{name:?} is not a capability"))
-    })
-}
-
-/// Gives up all capabilities but those in `kept`: permitted, effective and inheritable (capset(2)).
-///
-/// # Errors
-/// One in `kept` that this process does not have.
-pub fn keep_capabilities(kept: u64) -> io::Result<()> {
-    /// `_LINUX_CAPABILITY_VERSION_3`.
-    const VERSION_3: u32 = 0x2008_0522;
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: i32,
-    }
-    #[repr(C)]
-    #[derive(Clone, Copy, Default)]
-    struct Sets {
-        effective: u32,
-        permitted: u32,
-        inheritable: u32,
-    }
-    let mut header = Header { version: VERSION_3, pid: 0 };
-    let set = |half: u32| Sets { effective: half, permitted: half, inheritable: 0 };
-    let mut sets = [set(kept as u32), set((kept >> 32) as u32)];
-    // SAFETY: header and both halves of the sets are laid out as the kernel wants them; there are no other threads.
-    super::check(unsafe {
-        libc::syscall(libc::SYS_capset, &raw mut header, sets.as_mut_ptr()) as libc::c_int
-    })
-    .map(drop)
-}
-
-#[cfg(test)]
-mod capability_tests {
-    use super::*;
-
-    #[test]
-    fn capabilities_have_numbers() {
-        let set =
-            |names: &[&str]| capability_set(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
-        assert_eq!(set(&["cap_chown", "CAP_BPF"]), Ok(1 | 1 << 39));
-        assert_eq!(set(&["cap_syslog"]), Ok(1 << 34));
-        assert!(set(&["bpf"]).unwrap_err().contains("bpf"));
     }
 }

@@ -4,6 +4,7 @@
 //! freed, which is most of the memory.
 
 mod map;
+mod mark;
 mod object;
 mod perf_buffer;
 mod ring;
@@ -18,6 +19,7 @@ use libbpf_sys as raw;
 
 use crate::error::{Error, Reason, Result};
 pub use map::Map;
+pub use mark::post_attach_mark;
 pub use object::{Links, Loaded, Object, Program, ProgramInfo, ProgramType, Refusal};
 pub use perf_buffer::{PerfBuffer, Record};
 pub use ring::Ring;
