@@ -328,7 +328,7 @@ fn open_collector(spec: &'static Spec, world: &mut World) -> Result<Opened> {
         return Err(Error::new(reason, format!("--collector.{}=on: {line}", spec.name)));
     }
     match reason {
-        Reason::NotLive => debug!("collector {} is absent: {line}", spec.name),
+        Reason::NotLive | Reason::Disabled => debug!("collector {} is absent: {line}", spec.name),
         _ => info!("collector {} is absent: {line}", spec.name),
     }
     Ok(Opened::Absent(reason, line))

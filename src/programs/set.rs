@@ -14,8 +14,7 @@ use crate::error::{Context, Error, Reason, Result};
 use crate::host::read_bounded;
 use crate::metric::{DynamicDesc, Kind};
 use crate::registry::Registry;
-use crate::sys::bpf::Map;
-use crate::sys::process;
+use crate::sys::bpf::{self, Map};
 use crate::world::World;
 use crate::{error, info, warning};
 
@@ -135,7 +134,7 @@ impl Set {
         names.sort_unstable();
         self.shared = names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0].into()).collect();
         if self.running.iter().any(Running::wants_mark) {
-            process::post_attach_mark();
+            bpf::post_attach_mark();
             self.running.iter_mut().for_each(Running::mark_passed);
         }
     }
