@@ -175,7 +175,7 @@ impl Http {
     pub fn open(listen: &str, telemetry_path: &str, has_maps: bool, now_ns: MonotonicNs) -> Result<Http> {
         let opened = match listen.strip_prefix("fd://") {
             Some(number) => systemd::listener(number),
-            None => Ok(TcpListener::bind(&resolve(listen)?[..])?),
+            None => TcpListener::bind(&resolve(listen)?[..]).map_err(Error::from),
         };
         let listener = opened.context(format_args!("--listen: cannot listen on {listen}"))?;
         listener.set_nonblocking(true).context("listener")?;

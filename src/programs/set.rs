@@ -183,6 +183,7 @@ impl Set {
         sources: &Sources,
         world: &World,
     ) -> (Option<Running>, Result<bool>) {
+        let had = old.as_ref().map_or(0, |old| old.problems().count());
         let result = self.renewed(name, &mut old, sources, world);
         let (now, result) = match result {
             Ok(Some(new)) => (Some(new), Ok(())),
@@ -191,12 +192,12 @@ impl Set {
         };
         let Some(mut now) = now else { return (None, result.map(|()| false)) };
         // A config before it may have taken one of its names.
-        let had = now.problems().count();
+        let before = now.problems().count();
         now.leave_out(|desc| clash(desc, &self.running));
-        if now.problems().count() > had {
+        if now.problems().count() > before {
             tell(&now);
         }
-        let is_well = now.problems().count() == had;
+        let is_well = now.problems().count() <= had;
         (Some(now), result.map(|()| is_well))
     }
 
@@ -223,7 +224,7 @@ impl Set {
             let clash = |desc: &DynamicDesc| clash(desc, &self.running);
             let changed = old.change_metrics(&config, problems.clone(), stamp, &self.options, clash);
             if changed.map_err(named)? {
-                info!("reload: metrics of config {name} changed, its programs and maps stay");
+                info!("reload: config {name} has new metrics, its programs and maps stay");
                 return Ok(None);
             }
         }
