@@ -111,11 +111,10 @@ impl Family {
         }
         let mut hash = seed;
         if !unique {
-            for part in [suffix.as_bytes(), constant]
-                .into_iter()
-                .chain(labels.iter().copied().chain(le).map(str::as_bytes))
-            {
-                hash = self::hash(part, hash, seed);
+            hash = self::hash(suffix.as_bytes(), hash, seed);
+            hash = self::hash(constant, hash, seed);
+            for label in labels.iter().copied().chain(le) {
+                hash = self::hash(label.as_bytes(), hash, seed);
             }
             // The line is written while its place in the table is on its way from memory.
             self.seen.expect(hash);
