@@ -23,7 +23,9 @@ impl RowLabels {
     /// Those of `write`.
     pub fn push<T, E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<T, E>) -> Result<T, E> {
         let at = self.0.len();
-        self.0.extend_from_slice(&[0; 2]);
+        // Two pushes, since a copy of two bytes would be a call.
+        self.0.push(0);
+        self.0.push(0);
         let result = write(&mut self.0)?;
         // Labels are cut long before this.
         let length = u16::try_from(self.0.len() - at - 2).unwrap_or(0);
