@@ -9,6 +9,13 @@ pub struct Mark {
     pub column: u32,
 }
 
+impl Mark {
+    /// `PATH:LINE:COLUMN`, as editors and compilers write it.
+    pub fn in_file(self, path: &str) -> String {
+        format!("{path}:{}:{}", self.line, self.column)
+    }
+}
+
 /// One `NAME.yaml`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -206,6 +213,6 @@ pub struct Finding {
 
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}:{}: {}", self.path, self.mark.line, self.mark.column, self.message)
+        write!(f, "{}: {}", self.mark.in_file(&self.path), self.message)
     }
 }

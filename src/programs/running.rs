@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 
 use super::cgroup_ids::{self, CgroupIds};
-use super::config::{Config, Kind, Metric};
+use super::config::{Config, Kind, Mark, Metric};
 use super::events::Events;
 use super::keys::Keys;
 use super::program::ProgramState;
@@ -128,7 +128,7 @@ impl Running {
         let Some(wanted) = &self.config.cgroup_id_map else { return };
         let path = &self.config.path;
         let open = || {
-            let place = format!("{path}:{}:{}", wanted.mark.line, wanted.mark.column);
+            let place = wanted.mark.in_file(path);
             let (shape, map) = map_of(&self.maps, &wanted.name).map_err(failed).context(&place)?;
             cgroup_ids::check_shape(wanted, shape).map_err(failed).context(&place)?;
             CgroupIds::new(path, wanted, map.again()?)
@@ -218,14 +218,7 @@ impl Running {
 
     /// Leaves out metrics for which `clash` has a line.
     pub fn leave_out(&mut self, clash: impl Fn(&DynamicDesc) -> Option<String>) {
-        let problems = &mut self.problems;
-        self.metrics.retain(|metric| match clash(&metric.desc) {
-            Some(line) => {
-                problems.push(line);
-                false
-            }
-            None => true,
-        });
+        leave_out(&mut self.metrics, &mut self.problems, clash);
     }
 
     /// True when it was made from just this, and all its metrics are there.
@@ -261,18 +254,12 @@ impl Running {
                 return Ok(false);
             }
         }
-        metrics.retain(|state| match clash(&state.desc) {
-            Some(line) => {
-                problems.push(line);
-                false
-            }
-            None => true,
-        });
+        leave_out(&mut metrics, &mut problems, clash);
         if problems.len() > self.problems.len() {
             return Err(failed(problems.swap_remove(0)));
         }
         let is_kept = |state: &MetricState| {
-            let name = state.desc.name.trim_start_matches(METRIC_PREFIX);
+            let name = state.desc.name.strip_prefix(METRIC_PREFIX).unwrap_or_default();
             matches!(state.values, Values::Events(_))
                 && config.metrics.iter().any(|metric| *metric.name == *name)
         };
@@ -378,7 +365,7 @@ impl Running {
         let _ = write!(out, "## Config: {}\n\n", self.name);
         for metric in &mut self.metrics {
             let Values::Table(table) = &mut metric.values else { continue };
-            let name = metric.desc.name.trim_start_matches(METRIC_PREFIX);
+            let name = metric.desc.name.strip_prefix(METRIC_PREFIX).unwrap_or_default();
             let _ = write!(out, "### Map: {name}\n\n```\n");
             let listed = table.list(names, |key, labels, value| {
                 let bytes: Vec<String> = key.iter().map(|byte| format!("{byte:#x}")).collect();
@@ -394,6 +381,20 @@ impl Running {
 
 fn failed(line: String) -> Error {
     Error::new(Reason::Failed, line)
+}
+
+/// Leaves out metrics for which `clash` has a line, which becomes a problem.
+fn leave_out(
+    metrics: &mut Vec<MetricState>,
+    problems: &mut Vec<String>,
+    clash: impl Fn(&DynamicDesc) -> Option<String>,
+) {
+    metrics.retain(|metric| {
+        let line = clash(&metric.desc);
+        let stays = line.is_none();
+        problems.extend(line);
+        stays
+    });
 }
 
 fn full_name(metric: &Metric) -> Box<str> {
@@ -425,9 +426,8 @@ fn addresses(config: &Config, host: &Host) -> Result<Vec<(String, u64)>> {
     }
     let names: Vec<&str> = config.kaddr_names().collect();
     let found = decoders::kernel_addresses(host, &names).context("kaddrs: /proc/kallsyms")?;
-    let address = |((name, mark), address): (&(Box<str>, _), Option<u64>)| {
-        let mark: &super::config::Mark = mark;
-        let place = format!("{}:{}:{}", config.path, mark.line, mark.column);
+    let address = |((name, mark), address): (&(Box<str>, Mark), Option<u64>)| {
+        let place = mark.in_file(&config.path);
         let address = address.ok_or_else(|| failed(format!("{place}: kaddrs: no kernel symbol {name}")))?;
         if address == 0 {
             warning!("{place}: kaddrs: the address of {name} is hidden (CAP_SYSLOG, kernel.kptr_restrict)");
@@ -490,7 +490,7 @@ fn open_metric(
     maps: &[(MapShape, Map)],
     options: &Options,
 ) -> Result<MetricState> {
-    let place = || format!("{path}:{}:{}: metric {}", metric.mark.line, metric.mark.column, metric.name);
+    let place = || format!("{}: metric {}", metric.mark.in_file(path), metric.name);
     let (shape, map) = map_of(maps, &metric.name).map_err(failed).context(place())?;
     check_shape(metric, shape).map_err(failed).context(place())?;
     let keys = Keys::build(path, &metric.labels, options.decoders)?;

@@ -215,11 +215,6 @@ impl Table {
         &self.map
     }
 
-    /// The map, when the rest is no longer needed.
-    pub fn into_map(self) -> Map {
-        self.map
-    }
-
     /// Hands every entry to `each`: the key, its labels and its value, before anything is added up.
     ///
     /// # Errors
