@@ -3,6 +3,12 @@
 #include "../kernel.h"
 #include "../maps.h"
 
+/* Before Linux 5.16 these two have other names. */
+#ifndef ON_DIRTY
+#define ON_DIRTY "raw_tp/writeback_dirty_folio"
+#define ON_USE "kprobe/folio_mark_accessed"
+#endif
+
 enum operation {
 	ADDED,
 	REMOVED,
@@ -36,13 +42,13 @@ int on_remove(void *context)
 	return count(REMOVED);
 }
 
-SEC("raw_tp/writeback_dirty_folio")
+SEC(ON_DIRTY)
 int on_dirty(void *context)
 {
 	return count(DIRTIED);
 }
 
-SEC("kprobe/folio_mark_accessed")
+SEC(ON_USE)
 int on_use(void *context)
 {
 	return count(USED);
