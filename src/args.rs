@@ -10,6 +10,7 @@ use std::time::Duration;
 use lexopt::{Arg, ValueExt};
 
 use crate::collectors::COLLECTORS;
+use crate::containers::filter::Filter;
 use crate::limits;
 use crate::spelling::{did_you_mean, did_you_mean_with};
 use crate::stderr::Level;
@@ -71,6 +72,8 @@ pub struct Config {
     pub log_per_second: f64,
     /// Lines on stderr at once.
     pub log_burst: f64,
+    /// Which containers are exported.
+    pub container_filter: Filter,
     /// Series of one family.
     pub series_limit: u32,
     /// Destination ports left out of TCP metrics.
@@ -138,6 +141,7 @@ impl Default for Config {
             log_level: Level::Info,
             log_per_second: 10.0,
             log_burst: 100.0,
+            container_filter: Filter::default(),
             series_limit: limits::SERIES_PER_METRIC,
             ephemeral_ports: vec![(32768, 60999)],
             tcp_destinations: limits::TCP_DESTINATIONS,
@@ -194,6 +198,7 @@ pub fn parse(
         }
     }
     let mut parser = lexopt::Parser::from_iter(arguments);
+    let mut given = Vec::new();
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
             Arg::Short('h') => config.command = Command::Help,
@@ -201,7 +206,7 @@ pub fn parse(
             Arg::Short(letter) => return Err(format!("unknown flag -{letter} (see --help)")),
             Arg::Long(name) => {
                 let name = name.to_owned();
-                long_flag(&mut config, &mut parser, &name)?;
+                long_flag(&mut config, &mut parser, &name, &mut given)?;
             }
             Arg::Value(value) if config.command == Command::Check => config.paths.push(value.into()),
             Arg::Value(value) => {
@@ -228,7 +233,13 @@ pub fn parse(
     Ok(config)
 }
 
-fn long_flag(config: &mut Config, parser: &mut lexopt::Parser, name: &str) -> Result<(), String> {
+/// `given` are the lists the command line has begun.
+fn long_flag(
+    config: &mut Config,
+    parser: &mut lexopt::Parser,
+    name: &str,
+    given: &mut Vec<&'static str>,
+) -> Result<(), String> {
     if let Some(collector) = name.strip_prefix(COLLECTOR_PREFIX) {
         let Some(spec) = COLLECTORS.iter().find(|spec| spec.name == collector) else {
             let hint = did_you_mean(collector, COLLECTORS.iter().map(|spec| spec.name));
@@ -258,6 +269,12 @@ fn long_flag(config: &mut Config, parser: &mut lexopt::Parser, name: &str) -> Re
             Some(_) => return Err(format!("--{name}: true or false expected, or no value")),
         },
     };
+    if let Effect::Add { clear, .. } = flag.effect
+        && !given.contains(&flag.name)
+    {
+        clear(config);
+        given.push(flag.name);
+    }
     apply(config, flag, value.as_deref(), on).map_err(|error| format!("--{name}: {error}"))
 }
 
@@ -268,10 +285,10 @@ fn value_of(parser: &mut lexopt::Parser, name: &str) -> Result<String, String> {
 
 fn apply(config: &mut Config, flag: &Flag, value: Option<&str>, on: bool) -> Result<(), String> {
     match (&flag.effect, value) {
-        (Effect::Set(set), Some(value)) => {
+        (Effect::Set(set) | Effect::Add { add: set, .. }, Some(value)) => {
             return set(config, value).map_err(|expected| format!("{value:?} is not {expected}"));
         }
-        (Effect::Set(_), None) => return Err("needs a value".to_owned()),
+        (Effect::Set(_) | Effect::Add { .. }, None) => return Err("needs a value".to_owned()),
         (Effect::Switch(switch), value) => switch(config, on == (value != Some("false"))),
         (Effect::Inert, _) => config.inert.push(flag.name),
     }
@@ -403,6 +420,30 @@ mod tests {
     }
 
     #[test]
+    fn lists_grow_and_the_command_line_replaces_the_environment() {
+        let environment = |name: &str| match name {
+            "CONTAINER_ALLOWLIST" => Some("^/docker/\n^/k8s/".to_owned()),
+            "NODEPROBE_CONTAINER_DENYLIST" => Some("test".to_owned()),
+            _ => None,
+        };
+        let keeps = |config: &Config| {
+            let ids = ["/docker/a", "/k8s/a/b/c", "/docker/test", "/podman/a", "/podman/test", "/lxc/a"];
+            ids.map(|id| config.container_filter.keeps(id))
+        };
+        let config = parse(["nodeprobe"], environment).unwrap();
+        assert_eq!(keeps(&config), [true, true, false, false, false, false]);
+        let arguments = ["nodeprobe", "--container-allowlist=podman", "--container-allowlist", "lxc"];
+        let config = parse(arguments, environment).unwrap();
+        assert_eq!(keeps(&config), [false, false, false, true, false, true]);
+        let config =
+            parse(["nodeprobe", "--container-allowlist=", "--container-denylist="], environment).unwrap();
+        assert_eq!(keeps(&config), [true; 6]);
+        let bad = |name: &str| (name == "CONTAINER_DENYLIST").then(|| "a\n*".to_owned());
+        let error = parse(["nodeprobe"], bad).unwrap_err();
+        assert!(error.starts_with("CONTAINER_DENYLIST: ") && error.contains(" line 2: "), "{error}");
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (arguments, expected) in [
             (&["--lisen=:1"][..], "unknown flag --lisen, did you mean --listen?"),
@@ -413,6 +454,10 @@ mod tests {
             (
                 &["--ephemeral-port-range=9-1"],
                 "--ephemeral-port-range: \"9-1\" is not at most four port ranges",
+            ),
+            (
+                &["--container-denylist=x", "--container-denylist=a("],
+                "--container-denylist: \"a(\" is not a regular",
             ),
             (&["--listen"], "--listen needs a value"),
             (&["--json=maybe"], "--json: true or false expected"),

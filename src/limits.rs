@@ -98,6 +98,9 @@ pub const CGROUP_EVENTS_PER_TURN: usize = 4_096;
 /// Reads of a container's metadata, ever further apart, before its provisional name stays for good: a quarter of an hour.
 pub const METADATA_TRIES: u32 = 40;
 
+/// Patterns of `--container-allowlist`, and of `--container-denylist`: each is tried on every new name.
+pub const CONTAINER_PATTERNS: usize = 64;
+
 /// How often limits (`cpu.max`, `memory.max`) are read again; they change when an operator changes them.
 pub const LIMITS_INTERVAL: Duration = Duration::from_secs(60);
 

@@ -52,6 +52,7 @@ impl World {
         let host = Host::new(&config.root, config.cgroupfs_root.as_deref());
         let node = Node::read(&host);
         let containers = Containers::new(node.labels.clone(), config.linger);
+        let containers = containers.filtered(config.container_filter.clone());
         let hierarchies = Hierarchies::detect(&host);
         let now_ns = clock::monotonic_ns();
         World {

@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use support::{Metrics, fixture_hosts, once, promtool_check};
+use support::{ANSWER, Metrics, fixture_hosts, once, promtool_check, run};
 
 /// Families of nodeprobe itself that say the same each time.
 const STEADY: [&str; 4] = [
@@ -82,6 +82,37 @@ fn descriptions_repeat() {
     for host in fixture_hosts() {
         assert_eq!(observed(&host), observed(&host), "{}", host.display());
     }
+}
+
+/// No series of a container that is left out, and the same as ever of the others.
+#[test]
+fn containers_are_left_out() {
+    let host = fixture_hosts().into_iter().find(|host| host.ends_with("docker-v2")).expect("docker-v2");
+    let root = format!("--root={}", host.display());
+    let lines = |filter: &[&str]| -> Vec<String> {
+        let text = once(&[&[root.as_str(), "--log-level=error"], filter].concat());
+        let ours = text.lines().filter(|line| line.contains("container_id=\""));
+        ours.map(str::to_owned).collect()
+    };
+    let all = lines(&[]);
+    for (filter, is_kept) in [
+        (
+            &["--container-allowlist=^/docker/", "--container-allowlist=/api/2$"][..],
+            (|line| line.contains("\"/docker/") || line.contains("\"/swarm/")) as fn(&str) -> bool,
+        ),
+        (&["--container-denylist=service$"], |line| !line.contains(".service\"")),
+        (&["--container-allowlist=^/docker/", "--container-denylist=cache"], |line| {
+            line.contains("\"/docker/web\"")
+        }),
+        (&["--container-denylist="], |_| true),
+    ] {
+        let expected: Vec<&String> = all.iter().filter(|line| is_kept(line)).collect();
+        assert!(!expected.is_empty() && lines(filter).iter().eq(expected), "{filter:?}");
+    }
+    let output = run(&["once", &root, "--container-denylist=web", "--container-denylist=web["], ANSWER);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("--container-denylist: \"web[\" is not a regular expression: "), "{said}");
 }
 
 /// The reader these tests trust refuses what Prometheus refuses.

@@ -23,6 +23,13 @@ pub struct Flag {
 pub enum Effect {
     /// Changes the configuration; a message if the value is bad.
     Set(fn(&mut Config, &str) -> Result<(), String>),
+    /// Adds to a list each time it is given; the first on the command line replaces what the environment has put there.
+    Add {
+        /// Empties the list.
+        clear: fn(&mut Config),
+        /// Adds to it; a message if the value is bad.
+        add: fn(&mut Config, &str) -> Result<(), String>,
+    },
     /// Switches something on (or off, as `--no-NAME`).
     Switch(fn(&mut Config, bool)),
     /// Accepted so that command lines written for the agents nodeprobe replaces keep working; said once at the start.
@@ -36,6 +43,16 @@ const fn set(
     effect: fn(&mut Config, &str) -> Result<(), String>,
 ) -> Flag {
     Flag { name, value: Some(value), help, effect: Effect::Set(effect) }
+}
+
+const fn list(
+    name: &'static str,
+    value: &'static str,
+    help: &'static str,
+    clear: fn(&mut Config),
+    add: fn(&mut Config, &str) -> Result<(), String>,
+) -> Flag {
+    Flag { name, value: Some(value), help, effect: Effect::Add { clear, add } }
 }
 
 const fn switch(name: &'static str, help: &'static str, effect: fn(&mut Config, bool)) -> Flag {
@@ -119,6 +136,20 @@ pub const FLAGS: &[Flag] = &[
             config.series_limit = value.parse().map_err(|_| "a whole number")?;
             Ok(())
         },
+    ),
+    list(
+        "container-allowlist",
+        "REGEX",
+        "Export only containers whose `container_id` a pattern matches somewhere; repeatable, in the environment a line each (default all)",
+        |config| config.container_filter.clear_allowed(),
+        |config, value| config.container_filter.allow(value),
+    ),
+    list(
+        "container-denylist",
+        "REGEX",
+        "Leave out containers whose `container_id` a pattern matches somewhere, allowed or not; repeatable (default none)",
+        |config| config.container_filter.clear_denied(),
+        |config, value| config.container_filter.deny(value),
     ),
     set(
         "ephemeral-port-range",
@@ -276,8 +307,6 @@ pub const FLAGS: &[Flag] = &[
     inert("no-ping-upstreams", None, "The same as --disable-pinger"),
     inert("track-public-network", Some("CIDR"), "Public destinations to keep; all are kept"),
     inert("disable-l7-tracing", None, "No application protocols; nodeprobe traces none"),
-    inert("container-allowlist", Some("REGEX"), "Containers to keep"),
-    inert("container-denylist", Some("REGEX"), "Containers to leave out"),
     inert("min-container-age", Some("TIME"), "Age from which a container is exported; 0 here"),
     inert("max-fqdns-per-container", Some("NUMBER"), "Cap of DNS names"),
     inert("log-patterns-per-container", Some("NUMBER"), "Cap of log patterns"),

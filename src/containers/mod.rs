@@ -5,6 +5,7 @@
 //! container is a new instance of an old identity, and for a while both may exist.
 
 pub mod classify;
+pub mod filter;
 pub mod hierarchies;
 pub mod identity;
 pub mod ledger;
@@ -24,6 +25,7 @@ use crate::registry::ConstLabels;
 use crate::sys::clock::{self, MonotonicNs};
 use crate::warning;
 use classify::Runtime;
+use filter::Filter;
 use hierarchies::Place;
 use identity::Identity;
 
@@ -48,7 +50,8 @@ pub struct Instance {
     pub path: Box<str>,
     /// Who runs it.
     pub runtime: Runtime,
-    /// What it is called now; `None` for what is never exported, such as pause containers.
+    /// What it is called now; `None` for what is never exported: pause containers, and what the filter leaves out. Its cgroups
+    /// are known all the same, so that what they did is not taken for another container's.
     pub identity: Option<IdentityId>,
     /// The runtime's id for it.
     runtime_id: Box<str>,
@@ -100,6 +103,7 @@ pub struct Containers {
     next: u32,
     linger_ns: u64,
     node_labels: ConstLabels,
+    filter: Filter,
     /// Cgroups and containers not taken in because of a cap, and whether a walk might find them again.
     refused: u64,
     has_missed: bool,
@@ -120,9 +124,16 @@ impl Containers {
             next: 0,
             linger_ns: u64::try_from(linger.as_nanos()).unwrap_or(u64::MAX),
             node_labels,
+            filter: Filter::default(),
             refused: 0,
             has_missed: false,
         }
+    }
+
+    /// Exports only containers that `filter` keeps.
+    pub fn filtered(mut self, filter: Filter) -> Containers {
+        self.filter = filter;
+        self
     }
 
     /// Living instances that have an identity.
@@ -362,6 +373,9 @@ impl Containers {
                 instance.tries_left = 0;
             }
             let old = instance.identity;
+            // Each name stands for itself: a provisional one says nothing of the final one. That one stays, so a container crosses
+            // the line at most once, and no counter of it begins twice under one name.
+            let name = name.filter(|name| self.filter.keeps(name));
             let new = name.map(|name| self.identity_named(&name, &image));
             if new == old {
                 continue;
@@ -443,5 +457,143 @@ impl Containers {
                 events.push_back(Event::IdentityEnded(id));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decoders::test::Bed;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// A host with one docker container, and what collectors are told about it.
+    struct Docker {
+        bed: Bed,
+        containers: Containers,
+        now_ns: MonotonicNs,
+    }
+
+    impl Docker {
+        fn new(filter: Filter) -> Docker {
+            let containers =
+                Containers::new(ConstLabels::default(), Duration::from_secs(60)).filtered(filter);
+            let mut docker = Docker { bed: Bed::new(), containers, now_ns: SECOND };
+            docker.containers.appeared(Place::V2, 7, &Docker::path(), |_| None, SECOND);
+            docker
+        }
+
+        fn id() -> String {
+            "0123456789abcdef".repeat(4)
+        }
+
+        fn path() -> String {
+            format!("/docker/{}", Docker::id())
+        }
+
+        /// What its runtime writes about it.
+        fn describe(&self, config: &str) {
+            self.bed.write(&format!("var/lib/docker/containers/{}/config.v2.json", Docker::id()), config);
+        }
+
+        /// Settles after `seconds` and gives the instance with the events.
+        fn settle(&mut self, seconds: u64) -> Vec<Event> {
+            self.now_ns += seconds * SECOND;
+            let mut events = VecDeque::new();
+            self.containers.settle(&self.bed.host, self.now_ns, &mut events);
+            events.into()
+        }
+
+        fn instance(&self) -> InstanceId {
+            self.containers.of_cgroup(Place::V2, 7).unwrap()
+        }
+
+        fn names(&self) -> Vec<&str> {
+            self.containers.living().map(|(_, _, named)| &*named.id).collect()
+        }
+    }
+
+    fn allow(pattern: &str) -> Filter {
+        let mut filter = Filter::default();
+        filter.allow(pattern).unwrap();
+        filter
+    }
+
+    fn deny(pattern: &str) -> Filter {
+        let mut filter = Filter::default();
+        filter.deny(pattern).unwrap();
+        filter
+    }
+
+    #[test]
+    fn a_container_that_is_left_out_is_nobody() {
+        let mut docker = Docker::new(deny("^/docker/"));
+        docker.describe(r#"{"Name":"/web"}"#);
+        assert_eq!(docker.settle(0), []);
+        assert!(docker.names().is_empty() && docker.containers.identities.is_empty());
+        // Its cgroup is known for what it is, that of a child too.
+        let child = format!("{}/child", Docker::path());
+        docker.containers.appeared(Place::V2, 8, &child, |_| None, SECOND);
+        let instance = docker.instance();
+        assert_eq!(docker.containers.of_cgroup(Place::V2, 8), Some(instance));
+        assert_eq!(docker.containers.instance(instance).unwrap().identity, None);
+        docker.containers.removed(Place::V2, 7, docker.now_ns);
+        assert_eq!(docker.settle(1), [Event::InstanceEnded(instance)]);
+        assert_eq!(docker.settle(120), []);
+        assert_eq!(docker.containers.cgroup_count(), 0);
+    }
+
+    #[test]
+    fn a_final_name_brings_it_in() {
+        let mut docker = Docker::new(allow("^/docker/web$"));
+        let instance = docker.instance();
+        assert_eq!((docker.settle(0), docker.names().len()), (vec![], 0));
+        docker.describe(r#"{"Name":"/web"}"#);
+        assert_eq!(docker.settle(1), [Event::InstanceStarted(instance)]);
+        assert_eq!(docker.names(), ["/docker/web"]);
+        docker.containers.removed(Place::V2, 7, docker.now_ns);
+        assert_eq!(docker.settle(1), [Event::InstanceEnded(instance)]);
+        let [Event::IdentityEnded(_)] = docker.settle(120)[..] else { panic!("it lingers for ever") };
+    }
+
+    #[test]
+    fn a_final_name_throws_it_out() {
+        let mut docker = Docker::new(deny("web"));
+        let instance = docker.instance();
+        assert_eq!(docker.settle(0), [Event::InstanceStarted(instance)]);
+        assert_eq!(docker.names(), ["/docker/0123456789ab"]);
+        docker.describe(r#"{"Name":"/web"}"#);
+        assert_eq!(docker.settle(1), [Event::InstanceEnded(instance)]);
+        assert!(docker.names().is_empty());
+        // Names are final: what is written later changes nothing.
+        docker.describe(r#"{"Name":"/db"}"#);
+        assert_eq!(docker.settle(30), []);
+        // The counters under the provisional name end after the linger time.
+        let [Event::IdentityEnded(_)] = docker.settle(60)[..] else { panic!("it lingers for ever") };
+        assert!(docker.containers.by_name.is_empty());
+    }
+
+    #[test]
+    fn a_name_goes_out_and_another_container_takes_it_up() {
+        // Counters stay with the name while the container behind it changes, whichever name the old one has now.
+        let mut ledger = ledger::Ledger::<1>::default();
+        let mut docker = Docker::new(deny("web"));
+        let mut tell = |docker: &mut Docker, seconds: u64, value: u64| {
+            docker.settle(seconds).iter().for_each(|event| ledger.event(event));
+            for (id, instance, _) in docker.containers.living() {
+                ledger.observe(id, instance.identity.unwrap(), 0, [value]);
+            }
+            ledger.totals().map(|(_, _, total)| total[0]).collect::<Vec<_>>()
+        };
+        assert_eq!(tell(&mut docker, 0, 10), [10]);
+        docker.describe(r#"{"Name":"/web"}"#);
+        assert_eq!(tell(&mut docker, 1, 20), [10]);
+        // Its cgroup is made again before its metadata says the name: again under the provisional one, from 0.
+        docker.containers.removed(Place::V2, 7, docker.now_ns);
+        std::fs::remove_dir_all(docker.bed.host.rootfs("/var/lib/docker")).unwrap();
+        docker.containers.appeared(Place::V2, 9, &Docker::path(), |_| None, docker.now_ns);
+        assert_eq!(tell(&mut docker, 1, 3), [13]);
+        docker.describe(r#"{"Name":"/web"}"#);
+        assert_eq!(tell(&mut docker, 1, 5), [13]);
     }
 }

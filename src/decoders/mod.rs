@@ -29,7 +29,7 @@ mod symbols;
 mod syscall;
 mod syscall_names;
 #[cfg(test)]
-mod test;
+pub(crate) mod test;
 mod uint;
 mod unit;
 mod words;
