@@ -1,6 +1,7 @@
 //! The command line: one table of flags, from which parsing, `--help`, environment variables and `docs/FLAGS.md` follow.
 
 mod flags;
+pub mod network;
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -15,6 +16,7 @@ use crate::limits;
 use crate::spelling::{did_you_mean, did_you_mean_with};
 use crate::stderr::Level;
 pub use flags::{Effect, FLAGS, Flag};
+use network::Network;
 
 /// What nodeprobe is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -82,6 +84,8 @@ pub struct Config {
     pub tcp_destinations: u32,
     /// Destinations of one container.
     pub tcp_destinations_per_container: u32,
+    /// Networks whose public addresses are kept as destinations; `None` for all.
+    pub public_networks: Option<Vec<Network>>,
     /// Directory of eBPF configs.
     pub config_dir: Option<PathBuf>,
     /// Which of them; all unless given.
@@ -146,6 +150,7 @@ impl Default for Config {
             ephemeral_ports: vec![(32768, 60999)],
             tcp_destinations: limits::TCP_DESTINATIONS,
             tcp_destinations_per_container: limits::TCP_DESTINATIONS_PER_CONTAINER,
+            public_networks: None,
             config_dir: None,
             config_names: None,
             programs: Vec::new(),
@@ -444,6 +449,32 @@ mod tests {
     }
 
     #[test]
+    fn public_networks_add_up() {
+        let shown = |config: Config| {
+            let networks = config.public_networks?;
+            Some(networks.iter().map(Network::to_string).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(shown(read(&[]).unwrap()), None);
+        let config = read(&[
+            "--track-public-network=0.0.0.0/0",
+            "--track-public-network",
+            "2001:db8::/32, 1.2.3.4/31",
+        ]);
+        assert_eq!(shown(config.unwrap()).unwrap(), "0.0.0.0/0 2001:db8::/32 1.2.3.4/31");
+        let environment =
+            |name: &str| (name == "TRACK_PUBLIC_NETWORK").then(|| "9.0.0.0/8\n8.0.0.0/8".to_owned());
+        assert_eq!(shown(parse(["nodeprobe"], environment).unwrap()).unwrap(), "9.0.0.0/8 8.0.0.0/8");
+        let config = parse(["nodeprobe", "--track-public-network=::/0"], environment).unwrap();
+        assert_eq!(shown(config).unwrap(), "::/0");
+        let many = vec!["::/0"; limits::PUBLIC_NETWORKS].join(",");
+        let networks = read(&["--track-public-network", &many]).unwrap().public_networks.unwrap();
+        assert_eq!(networks.len(), limits::PUBLIC_NETWORKS);
+        let error =
+            read(&["--track-public-network", &many, "--track-public-network=10.0.0.0/8"]).unwrap_err();
+        assert!(error.ends_with("at most 16 networks, the others given included"), "{error}");
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (arguments, expected) in [
             (&["--lisen=:1"][..], "unknown flag --lisen, did you mean --listen?"),
@@ -459,6 +490,11 @@ mod tests {
                 &["--container-denylist=x", "--container-denylist=a("],
                 "--container-denylist: \"a(\" is not a regular",
             ),
+            (
+                &["--track-public-network=10.0.0.0/8,::/129"],
+                "--track-public-network: \"10.0.0.0/8,::/129\" is not a network such as 203.0.113.0/24: \"::/129\": the length of its prefix is 0 to 128",
+            ),
+            (&["--track-public-network="], "--track-public-network: \"\" is not a network"),
             (&["--listen"], "--listen needs a value"),
             (&["--json=maybe"], "--json: true or false expected"),
             (&["onse"], "unknown command \"onse\", did you mean once?"),
@@ -482,7 +518,7 @@ mod tests {
             "--track-public-network=0.0.0.0/0",
         ])
         .unwrap();
-        let inert = ["no-parse-logs", "disable-l7-tracing", "track-public-network"];
+        let inert = ["no-parse-logs", "disable-l7-tracing"];
         assert_eq!(config.inert, inert);
         assert_eq!(config.config_names, Some(vec!["a".to_owned(), "b".to_owned()]));
     }

@@ -131,6 +131,9 @@ pub const TCP_DESTINATIONS_PER_IDENTITY: usize = 1_024;
 /// How long tasks that are in no container must have made no connection before the TCP map forgets them.
 pub const TCP_STRANGER_IDLE: Duration = Duration::from_secs(600);
 
+/// Networks of `--track-public-network`: the kernel's side looks through all of them at each new destination.
+pub const PUBLIC_NETWORKS: usize = 16;
+
 /// Cgroups that have made a connection, in the TCP map.
 pub const TCP_OWNERS: u32 = 2_048;
 

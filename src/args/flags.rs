@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::network::Network;
 use super::{Command, Config};
+use crate::limits;
 use crate::stderr::Level;
 use crate::sys::capabilities;
 
@@ -179,6 +181,13 @@ pub const FLAGS: &[Flag] = &[
             Ok(())
         },
     ),
+    list(
+        "track-public-network",
+        "CIDR",
+        "Networks of the public destinations to keep, IPv4 and IPv6, separated by commas; repeatable (default all; private ones are always kept)",
+        |config| config.public_networks = None,
+        |config, value| public_networks(config.public_networks.get_or_insert_default(), value),
+    ),
     set(
         "config.dir",
         "DIR",
@@ -305,7 +314,6 @@ pub const FLAGS: &[Flag] = &[
     inert("no-parse-logs", None, "The same as --disable-log-parsing"),
     inert("disable-pinger", None, "No ICMP; nodeprobe sends none"),
     inert("no-ping-upstreams", None, "The same as --disable-pinger"),
-    inert("track-public-network", Some("CIDR"), "Public destinations to keep; all are kept"),
     inert("disable-l7-tracing", None, "No application protocols; nodeprobe traces none"),
     inert("min-container-age", Some("TIME"), "Age from which a container is exported; 0 here"),
     inert("max-fqdns-per-container", Some("NUMBER"), "Cap of DNS names"),
@@ -379,6 +387,22 @@ fn duration(value: &str, least: Duration) -> Result<Duration, String> {
     let total = Duration::try_from_secs_f64(total_s).map_err(|_| expected())?;
     // A year is beyond any use, and keeps sums of times far from their limits.
     if value.is_empty() || total < least || total_s > 31_536_000.0 { Err(expected()) } else { Ok(total) }
+}
+
+/// Networks separated by commas or blanks, at least one.
+fn public_networks(networks: &mut Vec<Network>, value: &str) -> Result<(), String> {
+    let words = value.split([',', ' ', '\n']).filter(|word| !word.is_empty());
+    let before = networks.len();
+    for word in words {
+        let network = word
+            .parse()
+            .map_err(|problem| format!("a network such as 203.0.113.0/24: {word:?}: {problem}"))?;
+        if networks.len() == limits::PUBLIC_NETWORKS {
+            return Err(format!("at most {} networks, the others given included", limits::PUBLIC_NETWORKS));
+        }
+        networks.push(network);
+    }
+    if networks.len() == before { Err("a network such as 203.0.113.0/24".to_owned()) } else { Ok(()) }
 }
 
 /// `a-b` ranges separated by commas or blanks, at most four.
