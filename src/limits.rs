@@ -101,6 +101,13 @@ pub const METADATA_TRIES: u32 = 40;
 /// Patterns of `--container-allowlist`, and of `--container-denylist`: each is tried on every new name.
 pub const CONTAINER_PATTERNS: usize = 64;
 
+/// Published TCP ports of one container; a web server has four, and those who publish a range of thousands know where it is.
+pub const PUBLISHED_PORTS: usize = 256;
+
+/// Reads of a docker container's metadata for its published ports, once its name is known and ever further apart: half a
+/// minute. Docker starts a container within seconds, or not at all.
+pub const PORT_READS: u32 = 5;
+
 /// How often limits (`cpu.max`, `memory.max`) are read again; they change when an operator changes them.
 pub const LIMITS_INTERVAL: Duration = Duration::from_secs(60);
 

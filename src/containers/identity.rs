@@ -4,6 +4,8 @@
 //! `/docker/NAME` or `/system.slice/x.service` keep working. Beyond it: podman, plain containerd, LXC, machines and users'
 //! units have names too, and a container whose metadata is not there yet stands under its runtime and the start of its id.
 
+use std::net::SocketAddr;
+
 use crate::containers::classify::{Class, Runtime};
 
 /// Digits of an id that stand for it, as in `docker ps`.
@@ -55,8 +57,10 @@ pub struct Metadata {
     pub env: Vec<(String, String)>,
     /// Mounts from outside: destination in the container, source on the host.
     pub volumes: Vec<(String, String)>,
-    /// Published TCP ports: address of the host (empty: all), port.
-    pub ports: Vec<(String, u16)>,
+    /// Addresses of the host that are its published TCP ports; all of the host's if unspecified.
+    pub published: Vec<SocketAddr>,
+    /// The runtime has not written down yet what it learns at a start, published ports above all.
+    pub starting: bool,
     /// Names of its networks, where the runtime says.
     pub networks: Vec<String>,
     /// Its output, if that is a file.
@@ -78,7 +82,8 @@ impl Metadata {
             labels: Vec::new(),
             env: Vec::new(),
             volumes: Vec::new(),
-            ports: Vec::new(),
+            published: Vec::new(),
+            starting: false,
             networks: Vec::new(),
             log: None,
             created_s: None,

@@ -12,10 +12,13 @@ pub mod ledger;
 pub mod mounts;
 pub mod paths;
 pub mod runtimes;
+#[cfg(test)]
+mod test;
 pub mod walk;
 pub mod watch;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::event::Event;
@@ -27,7 +30,7 @@ use crate::warning;
 use classify::Runtime;
 use filter::Filter;
 use hierarchies::Place;
-use identity::Identity;
+use identity::{Identity, Metadata};
 
 /// An instance's number; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,6 +45,9 @@ const RETENTION_NS: u64 = 60_000_000_000;
 
 /// The first pause between two reads of an instance's metadata.
 const METADATA_PAUSE_NS: u64 = 1_000_000_000;
+
+/// The first pause between two reads of an instance's published ports.
+const PORTS_PAUSE_NS: u64 = 3_000_000_000;
 
 /// One life of a container's cgroup.
 #[derive(Debug)]
@@ -63,12 +69,40 @@ pub struct Instance {
     /// Reads of its metadata left before a provisional name stays, and when the next one is due.
     tries_left: u32,
     next_try_ns: MonotonicNs,
+    published: Box<[SocketAddr]>,
+    /// Reads of its published ports so far, and whether there is to be another.
+    port_reads: u32,
+    awaits_ports: bool,
 }
 
 impl Instance {
     /// False once all its directories are gone.
     pub fn is_alive(&self) -> bool {
         self.ended_ns.is_none()
+    }
+
+    /// The addresses of the host at which its TCP ports are published, as its runtime says; every address of the host where one
+    /// is unspecified (`0.0.0.0`, `::`). Known some seconds after its start, since docker writes them down at the end of that.
+    pub fn published(&self) -> &[SocketAddr] {
+        &self.published
+    }
+
+    /// Takes over which ports are published, and decides when to read them again.
+    fn take_ports(&mut self, metadata: Option<&Metadata>, now_ns: MonotonicNs) {
+        if let Some(metadata) = metadata {
+            self.published = metadata.published.as_slice().into();
+        }
+        let is_known = match metadata {
+            // It makes the cgroup first and publishes the ports then. Where there are none, a second look makes sure.
+            Some(docker) if docker.source == Runtime::Docker => {
+                !docker.starting && (self.port_reads > 0 || !docker.published.is_empty())
+            }
+            Some(_) => true,
+            None => self.port_reads == 0,
+        };
+        self.port_reads += 1;
+        self.awaits_ports = !is_known && self.port_reads < limits::PORT_READS;
+        self.next_try_ns = now_ns + u64::from(self.port_reads) * PORTS_PAUSE_NS;
     }
 }
 
@@ -256,6 +290,9 @@ impl Containers {
             ended_ns: None,
             tries_left: limits::METADATA_TRIES,
             next_try_ns: 0,
+            published: Box::default(),
+            port_reads: 0,
+            awaits_ports: false,
         };
         self.instances.insert(id, instance);
         id
@@ -311,6 +348,7 @@ impl Containers {
         }
         instance.ended_ns = Some(now_ns);
         instance.alive = 0;
+        instance.awaits_ports = false;
         self.ended.push(id);
         if self.by_path.get(&instance.path) == Some(&id) {
             self.by_path.remove(&instance.path);
@@ -328,7 +366,7 @@ impl Containers {
         }
     }
 
-    /// Finds names for instances that have none or a provisional one, and forgets what has been gone for long enough.
+    /// Finds names for instances that have none or a provisional one and published ports for those that may get some, and forgets what has been gone for long enough.
     pub fn settle(&mut self, host: &Host, now_ns: MonotonicNs, events: &mut VecDeque<Event>) {
         self.name_instances(host, now_ns, events);
         events.extend(self.ended.drain(..).map(Event::InstanceEnded));
@@ -343,7 +381,8 @@ impl Containers {
         let waiting: Vec<InstanceId> = self
             .instances
             .iter()
-            .filter(|(_, instance)| instance.tries_left > 0 && instance.next_try_ns <= now_ns)
+            .filter(|(_, instance)| instance.tries_left > 0 || instance.awaits_ports)
+            .filter(|(_, instance)| instance.next_try_ns <= now_ns)
             .map(|(&id, _)| id)
             .collect();
         for id in waiting {
@@ -358,6 +397,10 @@ impl Containers {
                 warning!("metadata of {}: {problem}", instance.path);
                 None
             });
+            if instance.tries_left == 0 {
+                instance.take_ports(metadata.as_ref(), now_ns);
+                continue;
+            }
             let image = metadata.as_ref().map_or("", |metadata| &metadata.image).to_owned();
             instance.tries_left -= 1;
             // A second, then two, then three: quick while the runtime may be writing, cheap when it never will.
@@ -376,6 +419,9 @@ impl Containers {
             // Each name stands for itself: a provisional one says nothing of the final one. That one stays, so a container crosses
             // the line at most once, and no counter of it begins twice under one name.
             let name = name.filter(|name| self.filter.keeps(name));
+            if name.is_some() && final_ && instance.is_alive() {
+                instance.take_ports(metadata.as_ref(), now_ns);
+            }
             let new = name.map(|name| self.identity_named(&name, &image));
             if new == old {
                 continue;
@@ -457,143 +503,5 @@ impl Containers {
                 events.push_back(Event::IdentityEnded(id));
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::decoders::test::Bed;
-
-    const SECOND: u64 = 1_000_000_000;
-
-    /// A host with one docker container, and what collectors are told about it.
-    struct Docker {
-        bed: Bed,
-        containers: Containers,
-        now_ns: MonotonicNs,
-    }
-
-    impl Docker {
-        fn new(filter: Filter) -> Docker {
-            let containers =
-                Containers::new(ConstLabels::default(), Duration::from_secs(60)).filtered(filter);
-            let mut docker = Docker { bed: Bed::new(), containers, now_ns: SECOND };
-            docker.containers.appeared(Place::V2, 7, &Docker::path(), |_| None, SECOND);
-            docker
-        }
-
-        fn id() -> String {
-            "0123456789abcdef".repeat(4)
-        }
-
-        fn path() -> String {
-            format!("/docker/{}", Docker::id())
-        }
-
-        /// What its runtime writes about it.
-        fn describe(&self, config: &str) {
-            self.bed.write(&format!("var/lib/docker/containers/{}/config.v2.json", Docker::id()), config);
-        }
-
-        /// Settles after `seconds` and gives the instance with the events.
-        fn settle(&mut self, seconds: u64) -> Vec<Event> {
-            self.now_ns += seconds * SECOND;
-            let mut events = VecDeque::new();
-            self.containers.settle(&self.bed.host, self.now_ns, &mut events);
-            events.into()
-        }
-
-        fn instance(&self) -> InstanceId {
-            self.containers.of_cgroup(Place::V2, 7).unwrap()
-        }
-
-        fn names(&self) -> Vec<&str> {
-            self.containers.living().map(|(_, _, named)| &*named.id).collect()
-        }
-    }
-
-    fn allow(pattern: &str) -> Filter {
-        let mut filter = Filter::default();
-        filter.allow(pattern).unwrap();
-        filter
-    }
-
-    fn deny(pattern: &str) -> Filter {
-        let mut filter = Filter::default();
-        filter.deny(pattern).unwrap();
-        filter
-    }
-
-    #[test]
-    fn a_container_that_is_left_out_is_nobody() {
-        let mut docker = Docker::new(deny("^/docker/"));
-        docker.describe(r#"{"Name":"/web"}"#);
-        assert_eq!(docker.settle(0), []);
-        assert!(docker.names().is_empty() && docker.containers.identities.is_empty());
-        // Its cgroup is known for what it is, that of a child too.
-        let child = format!("{}/child", Docker::path());
-        docker.containers.appeared(Place::V2, 8, &child, |_| None, SECOND);
-        let instance = docker.instance();
-        assert_eq!(docker.containers.of_cgroup(Place::V2, 8), Some(instance));
-        assert_eq!(docker.containers.instance(instance).unwrap().identity, None);
-        docker.containers.removed(Place::V2, 7, docker.now_ns);
-        assert_eq!(docker.settle(1), [Event::InstanceEnded(instance)]);
-        assert_eq!(docker.settle(120), []);
-        assert_eq!(docker.containers.cgroup_count(), 0);
-    }
-
-    #[test]
-    fn a_final_name_brings_it_in() {
-        let mut docker = Docker::new(allow("^/docker/web$"));
-        let instance = docker.instance();
-        assert_eq!((docker.settle(0), docker.names().len()), (vec![], 0));
-        docker.describe(r#"{"Name":"/web"}"#);
-        assert_eq!(docker.settle(1), [Event::InstanceStarted(instance)]);
-        assert_eq!(docker.names(), ["/docker/web"]);
-        docker.containers.removed(Place::V2, 7, docker.now_ns);
-        assert_eq!(docker.settle(1), [Event::InstanceEnded(instance)]);
-        let [Event::IdentityEnded(_)] = docker.settle(120)[..] else { panic!("it lingers for ever") };
-    }
-
-    #[test]
-    fn a_final_name_throws_it_out() {
-        let mut docker = Docker::new(deny("web"));
-        let instance = docker.instance();
-        assert_eq!(docker.settle(0), [Event::InstanceStarted(instance)]);
-        assert_eq!(docker.names(), ["/docker/0123456789ab"]);
-        docker.describe(r#"{"Name":"/web"}"#);
-        assert_eq!(docker.settle(1), [Event::InstanceEnded(instance)]);
-        assert!(docker.names().is_empty());
-        // Names are final: what is written later changes nothing.
-        docker.describe(r#"{"Name":"/db"}"#);
-        assert_eq!(docker.settle(30), []);
-        // The counters under the provisional name end after the linger time.
-        let [Event::IdentityEnded(_)] = docker.settle(60)[..] else { panic!("it lingers for ever") };
-        assert!(docker.containers.by_name.is_empty());
-    }
-
-    #[test]
-    fn a_name_goes_out_and_another_container_takes_it_up() {
-        // Counters stay with the name while the container behind it changes, whichever name the old one has now.
-        let mut ledger = ledger::Ledger::<1>::default();
-        let mut docker = Docker::new(deny("web"));
-        let mut tell = |docker: &mut Docker, seconds: u64, value: u64| {
-            docker.settle(seconds).iter().for_each(|event| ledger.event(event));
-            for (id, instance, _) in docker.containers.living() {
-                ledger.observe(id, instance.identity.unwrap(), 0, [value]);
-            }
-            ledger.totals().map(|(_, _, total)| total[0]).collect::<Vec<_>>()
-        };
-        assert_eq!(tell(&mut docker, 0, 10), [10]);
-        docker.describe(r#"{"Name":"/web"}"#);
-        assert_eq!(tell(&mut docker, 1, 20), [10]);
-        // Its cgroup is made again before its metadata says the name: again under the provisional one, from 0.
-        docker.containers.removed(Place::V2, 7, docker.now_ns);
-        std::fs::remove_dir_all(docker.bed.host.rootfs("/var/lib/docker")).unwrap();
-        docker.containers.appeared(Place::V2, 9, &Docker::path(), |_| None, docker.now_ns);
-        assert_eq!(tell(&mut docker, 1, 3), [13]);
-        docker.describe(r#"{"Name":"/web"}"#);
-        assert_eq!(tell(&mut docker, 1, 5), [13]);
     }
 }

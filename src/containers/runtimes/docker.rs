@@ -3,13 +3,13 @@
 //! Its format is that of `container.Container` in moby's `container/container.go`, written since docker 1.10.
 
 use super::{
-    Links, RuntimeReader, distrust, file, homes, is_plain_path, keep, names, read_env, read_pairs, target,
-    unix_time,
+    Links, RuntimeReader, distrust, file, homes, is_plain_path, keep, names, publish, read_env, read_pairs,
+    target, unix_time,
 };
 use crate::containers::classify::Runtime;
 use crate::containers::identity::{LogFile, LogFormat, Metadata};
 use crate::host::Host;
-use crate::json::{Json, JsonError};
+use crate::json::{Json, JsonError, Kind};
 
 /// Docker's files. A bare id below another cgroup parent looks like plain containerd, so that asks here too.
 pub(super) const READER: RuntimeReader =
@@ -103,7 +103,7 @@ fn parse_daemon(data: &[u8]) -> Result<Daemon, JsonError> {
 
 fn parse(data: &[u8]) -> Result<Metadata, JsonError> {
     let (mut json, mut text) = (Json::new(data), String::new());
-    let mut metadata = Metadata::new(Runtime::Docker);
+    let mut metadata = Metadata { starting: true, ..Metadata::new(Runtime::Docker) };
     json.begin_object()?;
     while json.next_key(&mut text)? {
         match text.as_str() {
@@ -138,11 +138,15 @@ fn parse(data: &[u8]) -> Result<Metadata, JsonError> {
 fn read_state(json: &mut Json<'_>, metadata: &mut Metadata) -> Result<(), JsonError> {
     let mut text = String::new();
     while json.next_key(&mut text)? {
-        if text == "StartedAt" {
-            json.string_or_skip(&mut text)?;
-            metadata.started_s = unix_time(&text);
-        } else {
-            json.skip()?;
+        match text.as_str() {
+            "StartedAt" => {
+                json.string_or_skip(&mut text)?;
+                metadata.started_s = unix_time(&text);
+            }
+            // Written with the addresses and ports of this start, at its end; 0 again when the container has stopped, which is
+            // written before the cgroup of the next start is made (`State` in moby's `container/state.go`).
+            "Pid" if json.peek()? == Kind::Number => metadata.starting = json.number()? == "0",
+            _ => json.skip()?,
         }
     }
     Ok(())
@@ -215,22 +219,20 @@ fn read_network(json: &mut Json<'_>, metadata: &mut Metadata) -> Result<(), Json
 }
 
 fn read_port(json: &mut Json<'_>, metadata: &mut Metadata) -> Result<(), JsonError> {
-    let (mut text, mut address, mut port) = (String::new(), String::new(), None);
+    let (mut text, mut address, mut port) = (String::new(), String::new(), 0);
     if json.object_or_skip()? {
         while json.next_key(&mut text)? {
             match text.as_str() {
                 "HostIp" => json.string_or_skip(&mut address).map(|_| ())?,
                 "HostPort" => {
                     json.string_or_skip(&mut text)?;
-                    port = text.parse().ok();
+                    port = text.parse().unwrap_or(0);
                 }
                 _ => json.skip()?,
             }
         }
     }
-    if let Some(port) = port.filter(|_| metadata.ports.len() < super::MAX_PAIRS && address.len() <= 64) {
-        metadata.ports.push((address, port));
-    }
+    publish(&mut metadata.published, &address, port);
     Ok(())
 }
 
@@ -239,10 +241,12 @@ mod tests {
     use super::super::tests::{mutate, pairs};
     use super::*;
 
-    const CONFIG: &str = r#"{"State":{"Running":true,"StartedAt":"2026-11-20T09:14:03.98Z"},"ID":"0123","Created":"2026-11-20T10:14:02+01:00",
+    const CONFIG: &str = r#"{"State":{"Running":true,"Pid":3311,"StartedAt":"2026-11-20T09:14:03.98Z"},"ID":"0123","Created":"2026-11-20T10:14:02+01:00",
         "Args":["--x",{}],"Config":{"Image":"nginx:1","Labels":{"a":"b","n":1,"io.kubernetes.docker.type":"podsandbox"},
         "Env":["PATH=/bin","NOMAD_JOB_NAME=j=1","broken",null]},"NetworkSettings":{"Networks":{"bridge":{"IPAddress":"172.17.0.2"}},
-        "Ports":{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"},{"HostIp":"::","HostPort":"99999"}],"443/tcp":null,"53/udp":[{"HostPort":"53"}]}},
+        "Ports":{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"},{"HostIp":"::","HostPort":"8080"},{"HostIp":"0.0.0.0","HostPort":"8080"},
+        {"HostIp":"::","HostPort":"99999"},{"HostIp":"example.org","HostPort":"1"},{"HostIp":"::1","HostPort":"1-2"},{"HostIp":1,"HostPort":2},null],
+        "81/tcp":[{"HostPort":"65535","HostIp":"127.0.0.1"},{}],"82/tcp":{},"443/tcp":null,"53/udp":[{"HostPort":"53"}]}},
         "LogPath":"/var/lib/docker/containers/0123/0123-json.log","Name":"/web","MountPoints":{"/data":{"Source":"/srv","Destination":"/data"}}}"#;
 
     #[test]
@@ -255,7 +259,9 @@ mod tests {
             labels: pairs(&[("a", "b"), ("io.kubernetes.docker.type", "podsandbox")]),
             env: pairs(&[("NOMAD_JOB_NAME", "j=1")]),
             volumes: pairs(&[("/data", "/srv")]),
-            ports: vec![("0.0.0.0".to_owned(), 8080)],
+            published: ["0.0.0.0:8080", "[::]:8080", "127.0.0.1:65535"]
+                .map(|at| at.parse().unwrap())
+                .to_vec(),
             networks: vec!["bridge".to_owned()],
             log: Some(LogFile {
                 path: "/var/lib/docker/containers/0123/0123-json.log".to_owned(),
@@ -272,9 +278,14 @@ mod tests {
     fn missing_and_null_members() {
         let nothing =
             r#"{"State":null,"Config":null,"NetworkSettings":null,"MountPoints":null,"LogPath":"","Name":1}"#;
-        assert_eq!(parse(nothing.as_bytes()).unwrap(), Metadata::new(Runtime::Docker));
+        let empty = Metadata { starting: true, ..Metadata::new(Runtime::Docker) };
+        assert_eq!(parse(nothing.as_bytes()).unwrap(), empty);
         let inner = r#"{"Config":{"Labels":null,"Env":null},"NetworkSettings":{"Ports":null,"Networks":null},"MountPoints":{"/a":null}}"#;
-        assert_eq!(parse(inner.as_bytes()).unwrap(), Metadata::new(Runtime::Docker));
+        assert_eq!(parse(inner.as_bytes()).unwrap(), empty);
+        for (pid, starting) in [("0", true), ("1", false), ("null", true), ("\"1\"", true), ("{}", true)] {
+            let config = format!(r#"{{"State":{{"Pid":{pid}}}}}"#);
+            assert_eq!(parse(config.as_bytes()).unwrap().starting, starting, "{pid}");
+        }
         assert!(parse(b"[]").is_err() && parse(b"").is_err() && parse(b"{} x").is_err());
     }
 

@@ -11,12 +11,14 @@ mod podman;
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 
 use crate::containers::classify::Runtime;
 use crate::containers::identity::{CONTAINER_NAME, Metadata, POD_NAME, POD_NAMESPACE};
 use crate::host::Host;
 use crate::json::{Json, JsonError};
+use crate::limits;
 
 /// The largest file that is read. An OCI config with every seccomp rule is 40 KiB, a docker one 10 KiB.
 const MAX_FILE: u64 = 1 << 20;
@@ -140,6 +142,19 @@ fn is_plain_path(path: &str) -> bool {
 fn keep(pairs: &mut Vec<(String, String)>, name: &str, value: &str) {
     if pairs.len() < MAX_PAIRS && name.len() + value.len() <= MAX_PAIR {
         pairs.push((name.to_owned(), value.to_owned()));
+    }
+}
+
+/// Keeps an address of the host at which a TCP port is published, within the bounds: once, and only if it is one. No address
+/// means all of IPv4, as docker's and nerdctl's `-p` have it.
+fn publish(published: &mut Vec<SocketAddr>, address: &str, port: u16) {
+    let address = if address.is_empty() { Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) } else { address.parse() };
+    if let Ok(address) = address.map(|address| SocketAddr::new(address, port))
+        && port != 0
+        && published.len() < limits::PUBLISHED_PORTS
+        && !published.contains(&address)
+    {
+        published.push(address);
     }
 }
 
@@ -314,6 +329,43 @@ mod tests {
             containers(&fixture("raspberry-pi"), ""),
             ["/docker/mosquitto", "/docker/pihole", "/system.slice/ssh.service"]
         );
+    }
+
+    #[test]
+    fn published_ports_of_the_fixture_hosts() {
+        let host = fixture("docker-v2");
+        let published: Vec<(String, String)> = names(&host, "/var/lib/docker/containers")
+            .iter()
+            .filter_map(|id| read(&host, Runtime::Docker, id, false).unwrap())
+            .filter(|metadata| !metadata.starting)
+            .map(|metadata| (metadata.name, format!("{:?}", metadata.published)))
+            .collect();
+        let expected = [
+            ("web", "[0.0.0.0:8080, [::]:8080]"),
+            ("cache", "[]"),
+            ("shop_api.2.k3j4h5g6f7d8s9a0q1w2e3r4t", "[]"),
+        ];
+        assert_eq!(published, pairs(&expected));
+    }
+
+    #[test]
+    fn addresses_are_kept_once_and_bounded() {
+        let mut published = Vec::new();
+        for (address, port) in [
+            ("0.0.0.0", 80),
+            ("", 80),
+            ("::", 80),
+            ("127.0.0.1", 80),
+            ("0.0.0.0", 0),
+            ("localhost", 80),
+            ("fe80::1%eth0", 80),
+            ("1.2.3", 80),
+        ] {
+            publish(&mut published, address, port);
+        }
+        assert_eq!(format!("{published:?}"), "[0.0.0.0:80, [::]:80, 127.0.0.1:80]");
+        (0..1000).for_each(|port| publish(&mut published, "10.0.0.1", port));
+        assert_eq!(published.len(), limits::PUBLISHED_PORTS);
     }
 
     #[test]

@@ -4,12 +4,15 @@
 //! (`pkg/labels` of nerdctl) into annotations, so both are in one file. The format is that of the OCI runtime specification.
 
 use std::fs;
+use std::net::SocketAddr;
 
-use super::{Links, RuntimeReader, file, is_plain_path, is_safe, keep, names, read_env, read_pairs, set_pod};
+use super::{
+    Links, RuntimeReader, file, is_plain_path, is_safe, keep, names, publish, read_env, read_pairs, set_pod,
+};
 use crate::containers::classify::Runtime;
 use crate::containers::identity::{LogFile, LogFormat, Metadata};
 use crate::host::Host;
-use crate::json::{Json, JsonError};
+use crate::json::{Json, JsonError, Kind};
 
 /// containerd's files. A bare id below `kubepods` may be docker's or containerd's.
 pub(super) const READER: RuntimeReader = RuntimeReader {
@@ -121,11 +124,15 @@ fn metadata(host: &Host, id: &str, mut spec: Spec) -> Metadata {
         // nerdctl, or `ctr`, which says nothing.
         let log = nerdctl_log(host, &spec, id);
         let name = spec.annotation("nerdctl/name").to_owned();
+        let mut published = Vec::new();
+        // It is one annotation of many: if it is malformed, that leaves the ports before the mistake.
+        let _ = read_ports(spec.annotation("nerdctl/ports").as_bytes(), &mut published);
         return Metadata {
             name,
             env,
             volumes,
             log,
+            published,
             labels: spec.annotations,
             ..Metadata::new(Runtime::Nerdctl)
         };
@@ -160,6 +167,33 @@ fn kubelet_log(host: &Host, id: &str, [namespace, pod, uid, container]: [&str; 4
     Some(LogFile { path, format: LogFormat::Cri })
 }
 
+/// `[{"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": "0.0.0.0"}]`, `PortMapping` of go-cni; its fields have
+/// the names they have in Go.
+fn read_ports(data: &[u8], published: &mut Vec<SocketAddr>) -> Result<(), JsonError> {
+    let (mut json, mut text, mut address, mut protocol) =
+        (Json::new(data), String::new(), String::new(), String::new());
+    json.begin_array()?;
+    while json.next_element()? {
+        let mut port = 0;
+        address.clear();
+        protocol.clear();
+        if json.object_or_skip()? {
+            while json.next_key(&mut text)? {
+                match text.as_str() {
+                    "HostPort" if json.peek()? == Kind::Number => port = json.number()?.parse().unwrap_or(0),
+                    "HostIP" => json.string_or_skip(&mut address).map(|_| ())?,
+                    "Protocol" => json.string_or_skip(&mut protocol).map(|_| ())?,
+                    _ => json.skip()?,
+                }
+            }
+        }
+        if protocol.eq_ignore_ascii_case("tcp") {
+            publish(published, &address, port);
+        }
+    }
+    json.end()
+}
+
 /// nerdctl's json-file log is in its state directory, under docker's name and in docker's format.
 fn nerdctl_log(host: &Host, spec: &Spec, id: &str) -> Option<LogFile> {
     let path = format!("{}/{id}-json.log", spec.annotation("nerdctl/state-dir"));
@@ -184,6 +218,26 @@ mod tests {
         assert_eq!((spec.annotation("nerdctl/name"), spec.annotation("x")), ("db", ""));
         assert_eq!(parse(br#"{"process":null,"mounts":null,"annotations":null}"#).unwrap(), Spec::default());
         assert!(parse(b"null").is_err());
+    }
+
+    #[test]
+    fn ports_of_nerdctl() {
+        let read = |text: &str| {
+            let mut published = Vec::new();
+            let done = read_ports(text.as_bytes(), &mut published);
+            (format!("{published:?}"), done.is_ok())
+        };
+        let both = r#"[{"HostPort":8080,"ContainerPort":80,"Protocol":"tcp","HostIP":"0.0.0.0"},
+            {"HostPort":53,"ContainerPort":53,"Protocol":"udp","HostIP":"0.0.0.0"},null,
+            {"HostPort":443,"ContainerPort":443,"Protocol":"TCP","HostIP":"::"},{"HostPort":-1,"Protocol":"tcp","HostIP":"::"},
+            {"HostPort":65536,"Protocol":"tcp","HostIP":""},{"HostPort":"80","Protocol":"tcp","HostIP":""}]"#;
+        assert_eq!(read(both), ("[0.0.0.0:8080, [::]:443]".to_owned(), true));
+        assert_eq!(read(""), ("[]".to_owned(), false));
+        let cut = r#"[{"HostPort":81,"Protocol":"tcp","HostIP":"10.0.0.1"},{"HostPort":82,"Pro"#;
+        assert_eq!(read(cut), ("[10.0.0.1:81]".to_owned(), false));
+        mutate(both.as_bytes(), |data| {
+            let _ = read_ports(data, &mut Vec::new());
+        });
     }
 
     #[test]

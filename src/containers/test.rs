@@ -1,0 +1,210 @@
+//! Tests of the life of instances: names, the filter, published ports.
+
+use super::*;
+use crate::decoders::test::Bed;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// A host with one docker container, and what collectors are told about it.
+struct Docker {
+    bed: Bed,
+    containers: Containers,
+    now_ns: MonotonicNs,
+}
+
+impl Docker {
+    fn new(filter: Filter) -> Docker {
+        let containers = Containers::new(ConstLabels::default(), Duration::from_secs(60)).filtered(filter);
+        let mut docker = Docker { bed: Bed::new(), containers, now_ns: SECOND };
+        docker.containers.appeared(Place::V2, 7, &Docker::path(), |_| None, SECOND);
+        docker
+    }
+
+    fn id() -> String {
+        "0123456789abcdef".repeat(4)
+    }
+
+    fn path() -> String {
+        format!("/docker/{}", Docker::id())
+    }
+
+    /// What its runtime writes about it.
+    fn describe(&self, config: &str) {
+        self.bed.write(&format!("var/lib/docker/containers/{}/config.v2.json", Docker::id()), config);
+    }
+
+    /// Settles after `seconds` and gives the instance with the events.
+    fn settle(&mut self, seconds: u64) -> Vec<Event> {
+        self.now_ns += seconds * SECOND;
+        let mut events = VecDeque::new();
+        self.containers.settle(&self.bed.host, self.now_ns, &mut events);
+        events.into()
+    }
+
+    fn instance(&self) -> InstanceId {
+        self.containers.of_cgroup(Place::V2, 7).unwrap()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.containers.living().map(|(_, _, named)| &*named.id).collect()
+    }
+}
+
+fn allow(pattern: &str) -> Filter {
+    let mut filter = Filter::default();
+    filter.allow(pattern).unwrap();
+    filter
+}
+
+fn deny(pattern: &str) -> Filter {
+    let mut filter = Filter::default();
+    filter.deny(pattern).unwrap();
+    filter
+}
+
+#[test]
+fn a_container_that_is_left_out_is_nobody() {
+    let mut docker = Docker::new(deny("^/docker/"));
+    docker.describe(r#"{"Name":"/web"}"#);
+    assert_eq!(docker.settle(0), []);
+    assert!(docker.names().is_empty() && docker.containers.identities.is_empty());
+    // Its cgroup is known for what it is, that of a child too.
+    let child = format!("{}/child", Docker::path());
+    docker.containers.appeared(Place::V2, 8, &child, |_| None, SECOND);
+    let instance = docker.instance();
+    assert_eq!(docker.containers.of_cgroup(Place::V2, 8), Some(instance));
+    assert_eq!(docker.containers.instance(instance).unwrap().identity, None);
+    docker.containers.removed(Place::V2, 7, docker.now_ns);
+    assert_eq!(docker.settle(1), [Event::InstanceEnded(instance)]);
+    assert_eq!(docker.settle(120), []);
+    assert_eq!(docker.containers.cgroup_count(), 0);
+}
+
+#[test]
+fn a_final_name_brings_it_in() {
+    let mut docker = Docker::new(allow("^/docker/web$"));
+    let instance = docker.instance();
+    assert_eq!((docker.settle(0), docker.names().len()), (vec![], 0));
+    docker.describe(r#"{"Name":"/web"}"#);
+    assert_eq!(docker.settle(1), [Event::InstanceStarted(instance)]);
+    assert_eq!(docker.names(), ["/docker/web"]);
+    docker.containers.removed(Place::V2, 7, docker.now_ns);
+    assert_eq!(docker.settle(1), [Event::InstanceEnded(instance)]);
+    let [Event::IdentityEnded(_)] = docker.settle(120)[..] else { panic!("it lingers for ever") };
+}
+
+#[test]
+fn a_final_name_throws_it_out() {
+    let mut docker = Docker::new(deny("web"));
+    let instance = docker.instance();
+    assert_eq!(docker.settle(0), [Event::InstanceStarted(instance)]);
+    assert_eq!(docker.names(), ["/docker/0123456789ab"]);
+    docker.describe(r#"{"Name":"/web"}"#);
+    assert_eq!(docker.settle(1), [Event::InstanceEnded(instance)]);
+    assert!(docker.names().is_empty());
+    // Names are final: what is written later changes nothing.
+    docker.describe(r#"{"Name":"/db"}"#);
+    assert_eq!(docker.settle(30), []);
+    // The counters under the provisional name end after the linger time.
+    let [Event::IdentityEnded(_)] = docker.settle(60)[..] else { panic!("it lingers for ever") };
+    assert!(docker.containers.by_name.is_empty());
+}
+
+#[test]
+fn a_name_goes_out_and_another_container_takes_it_up() {
+    // Counters stay with the name while the container behind it changes, whichever name the old one has now.
+    let mut ledger = ledger::Ledger::<1>::default();
+    let mut docker = Docker::new(deny("web"));
+    let mut tell = |docker: &mut Docker, seconds: u64, value: u64| {
+        docker.settle(seconds).iter().for_each(|event| ledger.event(event));
+        for (id, instance, _) in docker.containers.living() {
+            ledger.observe(id, instance.identity.unwrap(), 0, [value]);
+        }
+        ledger.totals().map(|(_, _, total)| total[0]).collect::<Vec<_>>()
+    };
+    assert_eq!(tell(&mut docker, 0, 10), [10]);
+    docker.describe(r#"{"Name":"/web"}"#);
+    assert_eq!(tell(&mut docker, 1, 20), [10]);
+    // Its cgroup is made again before its metadata says the name: again under the provisional one, from 0.
+    docker.containers.removed(Place::V2, 7, docker.now_ns);
+    std::fs::remove_dir_all(docker.bed.host.rootfs("/var/lib/docker")).unwrap();
+    docker.containers.appeared(Place::V2, 9, &Docker::path(), |_| None, docker.now_ns);
+    assert_eq!(tell(&mut docker, 1, 3), [13]);
+    docker.describe(r#"{"Name":"/web"}"#);
+    assert_eq!(tell(&mut docker, 1, 5), [13]);
+}
+
+const PORTS: &str = r#""NetworkSettings":{"Ports":{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"},
+    {"HostIp":"::","HostPort":"8080"}],"53/udp":[{"HostIp":"0.0.0.0","HostPort":"53"}]}}"#;
+
+fn published(docker: &Docker) -> String {
+    let shown: Vec<String> =
+        docker.containers.living().flat_map(|(_, it, _)| it.published()).map(|at| at.to_string()).collect();
+    shown.join(" ")
+}
+
+#[test]
+fn ports_come_after_the_name() {
+    let mut docker = Docker::new(Filter::default());
+    docker.describe(r#"{"Name":"/web","State":{"Pid":0},"NetworkSettings":{"Ports":null}}"#);
+    let instance = docker.instance();
+    assert_eq!(docker.settle(0), [Event::InstanceStarted(instance)]);
+    assert_eq!(published(&docker), "");
+    // Neither is a read too early, nor one of a file in the making, the end of it.
+    docker.settle(1);
+    assert_eq!(docker.containers.instance(instance).unwrap().port_reads, 1);
+    docker.settle(3);
+    docker.describe("{");
+    docker.settle(10);
+    assert_eq!((docker.containers.instance(instance).unwrap().port_reads, &*published(&docker)), (3, ""));
+    docker.describe(&format!(r#"{{"Name":"/other","State":{{"Pid":12}},{PORTS}}}"#));
+    assert_eq!(docker.settle(10), []);
+    assert_eq!(published(&docker), "0.0.0.0:8080 [::]:8080");
+    assert_eq!(docker.names(), ["/docker/web"]);
+    let instance = docker.containers.instance(instance).unwrap();
+    assert!(!instance.awaits_ports);
+}
+
+#[test]
+fn ports_are_read_a_bounded_number_of_times() {
+    for (config, reads) in [
+        (r#"{"Name":"/web"}"#.to_owned(), limits::PORT_READS),
+        (r#"{"Name":"/web","State":{"Pid":1}}"#.to_owned(), 2),
+        (format!(r#"{{"Name":"/web","State":{{"Pid":1}},{PORTS}}}"#), 1),
+        (format!(r#"{{"Name":"/web","State":{{"Pid":0}},{PORTS}}}"#), limits::PORT_READS),
+        (format!(r#"{{"Name":"/hidden",{PORTS}}}"#), 0),
+    ] {
+        let mut docker = Docker::new(deny("hidden"));
+        docker.describe(&config);
+        for _ in 0..10 {
+            docker.settle(20);
+        }
+        let instance = docker.containers.instance(docker.instance()).unwrap();
+        assert_eq!((instance.port_reads, instance.awaits_ports), (reads, false), "{config}");
+    }
+}
+
+#[test]
+fn ports_of_the_next_start_are_its_own() {
+    let mut docker = Docker::new(Filter::default());
+    docker.describe(&format!(r#"{{"Name":"/web","State":{{"Pid":12}},{PORTS}}}"#));
+    docker.settle(0);
+    docker.describe(r#"{"Name":"/web","State":{"Pid":0},"NetworkSettings":{"Ports":{}}}"#);
+    docker.containers.removed(Place::V2, 7, docker.now_ns);
+    docker.containers.appeared(Place::V2, 9, &Docker::path(), |_| None, docker.now_ns);
+    docker.settle(1);
+    assert_eq!((published(&docker), docker.names()), (String::new(), vec!["/docker/web"]));
+    docker.describe(&format!(r#"{{"Name":"/web","State":{{"Pid":13}},{}}}"#, PORTS.replace("8080", "8081")));
+    docker.settle(5);
+    assert_eq!(published(&docker), "0.0.0.0:8081 [::]:8081");
+}
+
+#[test]
+fn units_publish_nothing_and_are_not_asked() {
+    let mut docker = Docker::new(Filter::default());
+    docker.containers.appeared(Place::V2, 20, "/system.slice/nginx.service", |_| None, SECOND);
+    docker.settle(0);
+    let unit = docker.containers.of_cgroup(Place::V2, 20).unwrap();
+    let unit = docker.containers.instance(unit).unwrap();
+    assert!(!unit.awaits_ports && unit.published().is_empty());
+}
