@@ -86,6 +86,8 @@ pub struct Config {
     pub tcp_destinations_per_container: u32,
     /// Networks whose public addresses are kept as destinations; `None` for all.
     pub public_networks: Option<Vec<Network>>,
+    /// Whether latency to destinations is measured with ICMP echo too.
+    pub ping_upstreams: bool,
     /// Directory of eBPF configs.
     pub config_dir: Option<PathBuf>,
     /// Which of them; all unless given.
@@ -151,6 +153,7 @@ impl Default for Config {
             tcp_destinations: limits::TCP_DESTINATIONS,
             tcp_destinations_per_container: limits::TCP_DESTINATIONS_PER_CONTAINER,
             public_networks: None,
+            ping_upstreams: false,
             config_dir: None,
             config_names: None,
             programs: Vec::new(),
@@ -521,6 +524,21 @@ mod tests {
         let inert = ["no-parse-logs", "disable-l7-tracing"];
         assert_eq!(config.inert, inert);
         assert_eq!(config.config_names, Some(vec!["a".to_owned(), "b".to_owned()]));
+    }
+
+    #[test]
+    fn latency_is_measured_on_request() {
+        let pings = |arguments: &[&str]| read(arguments).unwrap().ping_upstreams;
+        assert!(pings(&["--ping-upstreams"]) && pings(&["--disable-pinger", "--ping-upstreams"]));
+        assert!(pings(&["--ping-upstreams", "--disable-pinger=false"]));
+        assert!(!pings(&[]) && !pings(&["--disable-pinger=false"]) && !pings(&["--no-disable-pinger"]));
+        assert!(!pings(&["--ping-upstreams=false"]));
+        for off in ["--no-ping-upstreams", "--disable-pinger"] {
+            assert!(!pings(&[off]) && !pings(&["--ping-upstreams", off]));
+        }
+        let environment = |name: &str| (name == "NO_PING_UPSTREAMS").then(|| "true".to_owned());
+        let config = parse(["nodeprobe"], environment).unwrap();
+        assert!(!config.ping_upstreams && config.inert.is_empty());
     }
 
     #[test]

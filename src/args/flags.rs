@@ -188,6 +188,18 @@ pub const FLAGS: &[Flag] = &[
         |config| config.public_networks = None,
         |config, value| public_networks(config.public_networks.get_or_insert_default(), value),
     ),
+    switch(
+        "ping-upstreams",
+        "Measure latency to destinations with ICMP echo too (default off)",
+        |config, on| config.ping_upstreams = on,
+    ),
+    // They only switch off: a DISABLE_PINGER=false in somebody's environment is no wish for ICMP here.
+    switch("no-ping-upstreams", "Takes --ping-upstreams back, as does --disable-pinger", |config, on| {
+        config.ping_upstreams &= !on;
+    }),
+    switch("disable-pinger", "The same, by coroot-node-agent's newer name", |config, on| {
+        config.ping_upstreams &= !on;
+    }),
     set(
         "config.dir",
         "DIR",
@@ -312,8 +324,6 @@ pub const FLAGS: &[Flag] = &[
     // coroot-node-agent
     inert("disable-log-parsing", None, "No log parsing"),
     inert("no-parse-logs", None, "The same as --disable-log-parsing"),
-    inert("disable-pinger", None, "No ICMP; nodeprobe sends none"),
-    inert("no-ping-upstreams", None, "The same as --disable-pinger"),
     inert("disable-l7-tracing", None, "No application protocols; nodeprobe traces none"),
     inert("min-container-age", Some("TIME"), "Age from which a container is exported; 0 here"),
     inert("max-fqdns-per-container", Some("NUMBER"), "Cap of DNS names"),
