@@ -356,6 +356,49 @@ fn a_container_is_preferred_to_the_unit_of_its_runtime() {
     assert_eq!(of_container(&metrics, SUCCESSES, &unit.path), 0.0);
 }
 
+/// What a container does that is left out is nobody's, not even that of the unit its tasks are in on hybrid hosts.
+#[test]
+fn a_container_that_is_left_out_is_nobody() {
+    let _turn = turn();
+    let _server = Server::start(OPEN_PORT, false);
+    let agent = Agent::start(&["--container-denylist=^/docker/"]);
+    let mut container = Cgroup::docker(None);
+    let unit = Cgroup::make("/system.slice/nodeprobe-test.service", Some(&["unified"]));
+    if hierarchies().len() > 1 {
+        container = Cgroup::docker(Some(&["memory", "cpu", "pids"]));
+        container.directories.extend(unit.directories.iter().cloned());
+    }
+    container.run(&connects("127.0.0.1", OPEN_PORT, 7));
+    let metrics = agent.scrape();
+    let ours = format!("127.0.0.1:{OPEN_PORT}");
+    assert_eq!(metrics.sum(SUCCESSES, &[("destination", &ours)]), 0.0);
+    assert_eq!(
+        of_container(&metrics, SUCCESSES, &unit.path) + of_container(&metrics, SUCCESSES, "~other"),
+        0.0
+    );
+    let left_out = |series: &&support::Series| series.label("container_id").starts_with("/docker/");
+    assert_eq!(metrics.all().iter().filter(left_out).count(), 0);
+}
+
+/// All that a container did before its name was found counts once that brings it in, and once.
+#[test]
+fn a_name_brings_a_container_in() {
+    let _turn = turn();
+    let _server = Server::start(OPEN_PORT, false);
+    let host = NamedHost::new();
+    let agent = Agent::start_binary(&host.script, &["--container-allowlist=^/docker/shown$"]);
+    let id = container_id();
+    let cgroup = Cgroup::make(&format!("/docker/{id}"), None);
+    let shown = |metrics: &Metrics| of_container(metrics, SUCCESSES, "/docker/shown");
+    cgroup.run(&connects("127.0.0.1", OPEN_PORT, 5));
+    let metrics = agent.scrape();
+    assert_eq!(shown(&metrics) + of_container(&metrics, SUCCESSES, &cgroup.container_id()), 0.0);
+    host.name(&id, "shown");
+    until("the name to be found", Duration::from_secs(10), || (shown(&agent.scrape()) == 5.0).then_some(()));
+    cgroup.run(&connects("127.0.0.1", OPEN_PORT, 3));
+    assert_eq!(shown(&agent.scrape()), 8.0);
+}
+
 /// A controller that is switched off and on makes its files anew: descriptors of the old ones read an error for ever.
 #[test]
 fn files_that_are_made_anew_are_read_anew() {
