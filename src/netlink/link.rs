@@ -11,6 +11,8 @@ use super::request::Request;
 const IFINFOMSG: usize = 16;
 /// Offset of `ifi_index` in it.
 const IFI_INDEX: usize = 4;
+/// Offset of `ifi_flags` in it.
+const IFI_FLAGS: usize = 8;
 /// `IF_OPER_UP` of the uapi header linux/if.h.
 const OPERSTATE_UP: u8 = libc::IF_OPER_UP as u8;
 
@@ -42,6 +44,8 @@ pub struct Link<'a> {
     pub index: u32,
     /// Interface name.
     pub name: &'a str,
+    /// `IFF_*` of linux/if.h.
+    pub flags: u32,
     /// RFC 2863 operational state, an `IF_OPER_*` of linux/if.h.
     pub operstate: Option<u8>,
     /// Traffic. Of a kernel without `IFLA_STATS64` these are 32-bit counters that wrap.
@@ -52,6 +56,11 @@ impl Link<'_> {
     /// Whether the operational state is "up"; the loopback interface's never is.
     pub fn is_up(&self) -> bool {
         self.operstate == Some(OPERSTATE_UP)
+    }
+
+    /// Whether it is switched on (`IFF_UP`), as the loopback interface usually is; it may lack a carrier.
+    pub fn is_enabled(&self) -> bool {
+        self.flags & libc::IFF_UP as u32 != 0
     }
 }
 
@@ -75,6 +84,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Option<Link<'a>> {
         return None;
     }
     let index = u32::try_from(i32_at(message.payload, IFI_INDEX)?).ok()?;
+    let flags = u32_at(message.payload, IFI_FLAGS)?;
     let mut name = None;
     let mut operstate = None;
     let mut stats = None;
@@ -90,7 +100,7 @@ pub fn parse<'a>(message: &Message<'a>) -> Option<Link<'a>> {
             _ => {}
         }
     }
-    Some(Link { index, name: name?, operstate, stats: stats.or(stats_32) })
+    Some(Link { index, name: name?, flags, operstate, stats: stats.or(stats_32) })
 }
 
 /// The order is that of both `rtnl_link_stats64` and `rtnl_link_stats`.
@@ -119,6 +129,7 @@ mod tests {
         let narrow: Vec<u8> = (0..24u32).flat_map(u32::to_ne_bytes).collect();
         let mut header = [0; IFINFOMSG];
         header[4..8].copy_from_slice(&2i32.to_ne_bytes());
+        header[8..12].copy_from_slice(&0x1043u32.to_ne_bytes());
         let mut bytes = Vec::new();
         let mut request = Request::start(&mut bytes, libc::RTM_NEWLINK, 0, 1)
             .raw(&header)
@@ -137,7 +148,7 @@ mod tests {
         let bytes = reply(true, b"eth0\0");
         let link = parse(&message::parse(&bytes).next().unwrap()).unwrap();
         assert_eq!((link.index, link.name), (2, "eth0"));
-        assert!(link.is_up());
+        assert!(link.is_up() && link.is_enabled());
         let stats = link.stats.unwrap();
         assert_eq!((stats.received_packets, stats.transmitted_packets), (10, 11));
         assert_eq!((stats.received_bytes, stats.transmitted_bytes), (12, 13));
