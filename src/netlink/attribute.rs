@@ -70,6 +70,16 @@ pub(super) fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
     array_at(bytes, offset).map(u64::from_ne_bytes)
 }
 
+/// The number at `offset`, in network byte order.
+pub(super) fn u16_be_at(bytes: &[u8], offset: usize) -> Option<u16> {
+    array_at(bytes, offset).map(u16::from_be_bytes)
+}
+
+/// The bytes of an IP address at `offset`, four or sixteen.
+pub(super) fn octets_at<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
+    array_at(bytes, offset)
+}
+
 /// The text before the first NUL.
 pub(super) fn text(bytes: &[u8]) -> Option<&str> {
     let end = memchr::memchr(0, bytes)?;

@@ -18,8 +18,10 @@
 
 pub mod address;
 pub mod attribute;
+pub mod conntrack;
 pub mod generic;
 pub mod link;
 pub mod message;
 pub mod request;
+pub mod socket_diag;
 pub mod taskstats;

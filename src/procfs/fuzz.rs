@@ -64,6 +64,14 @@ pub(crate) fn hammer(sample: &[u8], mut parse: impl FnMut(&[u8])) {
     }
 }
 
+/// The bytes of a message of a kernel, kept as hexadecimal digits.
+pub(crate) fn captured(digits: &str) -> Vec<u8> {
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    assert!(rest.is_empty());
+    let digit = |digit: u8| char::from(digit).to_digit(16).unwrap() as u8;
+    pairs.iter().map(|[high, low]| digit(*high) << 4 | digit(*low)).collect()
+}
+
 /// One damage: change, remove, insert, cut, or double a stretch.
 fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
     let at = random.below(bytes.len());

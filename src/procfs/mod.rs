@@ -28,6 +28,7 @@ pub mod kallsyms;
 pub mod meminfo;
 pub mod mountinfo;
 pub mod net_dev;
+pub mod net_tcp;
 pub mod partitions;
 pub mod pid_cgroup;
 pub mod pid_stat;
