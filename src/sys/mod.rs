@@ -5,6 +5,7 @@ pub mod capabilities;
 pub mod clock;
 pub mod inotify;
 pub mod interface;
+pub mod namespace;
 pub mod netlink;
 pub mod perf;
 pub mod poll;

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use super::namespace::NetworkNamespace;
+
 /// How long a reply of the kernel may take. It is made while the request is sent, so this bounds only the pathological.
 const REPLY_MS: i64 = 1000;
 
@@ -35,6 +37,19 @@ impl NetlinkSocket {
         Ok(socket)
     }
 
+    /// Opens a socket of `protocol` in `namespace`, where it stays: what it asks is about that namespace. `home` is where this
+    /// thread is. An open socket keeps the namespace and its interfaces alive.
+    ///
+    /// # Errors
+    /// Those of [`NetworkNamespace::run`] and of [`NetlinkSocket::open`].
+    pub fn open_in(
+        namespace: &NetworkNamespace,
+        home: &NetworkNamespace,
+        protocol: i32,
+    ) -> io::Result<NetlinkSocket> {
+        namespace.run(home, || NetlinkSocket::open(protocol))?
+    }
+
     /// Sends one request to the kernel.
     ///
     /// # Errors
@@ -50,8 +65,20 @@ impl NetlinkSocket {
     /// # Errors
     /// EAGAIN when none comes in time, ENOBUFS when the kernel dropped some.
     pub fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+        self.receive_with(buffer, 0)
+    }
+
+    /// Like [`NetlinkSocket::receive`], without waiting: for answers that were made before the request's send returned.
+    ///
+    /// # Errors
+    /// EAGAIN when there is none, ENOBUFS when the kernel dropped some.
+    pub fn receive_now<'a>(&self, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+        self.receive_with(buffer, libc::MSG_DONTWAIT)
+    }
+
+    fn receive_with<'a>(&self, buffer: &'a mut [u8], flags: libc::c_int) -> io::Result<&'a [u8]> {
         // SAFETY: pointer and length are the slice's.
-        let read = unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+        let read = unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags) };
         let length = usize::try_from(read).map_err(|_| io::Error::last_os_error())?;
         Ok(&buffer[..length.min(buffer.len())])
     }
