@@ -29,6 +29,7 @@ pub mod kernel_file;
 pub mod limits;
 pub mod metric;
 pub mod netlink;
+pub mod network;
 pub mod number;
 pub mod procfs;
 pub mod programs;

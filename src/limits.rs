@@ -207,3 +207,25 @@ pub const INTERFACE_NAMES_AGE: Duration = Duration::from_secs(1);
 
 /// How long the table of block devices may be old.
 pub const PARTITIONS_AGE: Duration = Duration::from_secs(10);
+
+/// Network namespaces known at once; some 200 bytes and the addresses each. One for each pod, and room for a node that makes
+/// many short-lived ones: the one not asked about for longest makes way.
+pub const NETWORK_NAMESPACES: usize = 4_096;
+
+/// Addresses kept of one network namespace; nodes that answer for many addresses have some hundreds.
+pub const NAMESPACE_ADDRESSES: usize = 1_024;
+
+/// How old the addresses of a network namespace may be: they change when a container is connected to a network, or an operator
+/// changes them.
+pub const NAMESPACE_ADDRESSES_AGE: Duration = Duration::from_secs(10);
+
+/// Questions to connection tracking sent at once. Each answer takes some 5 KiB of the socket's receive buffer, which by default
+/// has 208 KiB.
+pub const CONNTRACK_BATCH: usize = 32;
+
+/// How often it is looked whether the kernel can do NAT at all.
+pub const CONNTRACK_STATE_AGE: Duration = Duration::from_secs(60);
+
+/// Interfaces, addresses or sockets looked at in one network namespace; sockets take 112 bytes each for the time they are
+/// looked at. Whoever has rights over a container's network can make millions.
+pub const NAMESPACE_ENTRIES: usize = 65_536;
