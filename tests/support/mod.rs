@@ -15,7 +15,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub mod cgroup;
 mod clang;
+pub mod netns;
+pub mod puppet;
+pub mod tcp;
 
 #[allow(unused_imports, reason = "every test file uses its own part")]
 pub use clang::compile_bpf;
