@@ -35,7 +35,7 @@ macro_rules! of {
 fn two_hosts() -> (Netns, Netns) {
     let (client, server) = (Netns::new("client"), Netns::new("server"));
     let addresses = (["10.77.1.1/24", "fd77:1::1/64"], ["10.77.1.2/24", "fd77:1::2/64"]);
-    client.cable("up", &addresses.0, &server, "down", &addresses.1);
+    client.cable("to-server", &addresses.0, &server, "to-client", &addresses.1);
     server.nft("add table inet t; add chain inet t in { type filter hook input priority 0; }");
     server.nft(&format!("add rule inet t in tcp dport {BLACK_HOLE} counter drop"));
     (client, server)

@@ -147,10 +147,5 @@ pub fn container_id() -> String {
 
 /// The sum of a family over the series of a container.
 pub fn of_container(metrics: &Metrics, family: &str, container: &str) -> f64 {
-    metrics
-        .series(family)
-        .into_iter()
-        .filter(|series| series.label("container_id") == container)
-        .map(|series| series.value)
-        .sum()
+    metrics.sum(family, &[("container_id", container)])
 }

@@ -579,7 +579,8 @@ impl Metrics {
     /// The sum over all series that have these labels.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let found = self.series.iter().filter(|series| series.has(name, labels));
-        found.map(|series| series.value).sum()
+        // The sum of nothing is -0.
+        found.map(|series| series.value).sum::<f64>() + 0.0
     }
 
     /// All series of this name.

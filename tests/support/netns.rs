@@ -4,10 +4,13 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::TempDir;
 
 /// A network namespace with a name for ip-netns(8) and its loopback up.
 pub struct Netns {
@@ -37,7 +40,25 @@ impl Netns {
         ip(&format!("-n {} {args}", self.name));
     }
 
-    /// Gives nft(8) commands; panics if it fails.
+    /// Has what leaves by a device wait; false where the kernel cannot (it has no netem).
+    pub fn delay(&self, device: &str, milliseconds: u32) -> bool {
+        let mut command = Command::new("tc");
+        command
+            .args(["qdisc", "add", "dev", device, "root", "netem", "delay"])
+            .arg(format!("{milliseconds}ms"));
+        self.enter(&mut command);
+        command.env_remove("LD_LIBRARY_PATH").output().is_ok_and(|output| output.status.success())
+    }
+
+    /// Has the calling thread, and processes it starts from now on, enter.
+    #[track_caller]
+    pub fn enter_thread(&self) {
+        let file = File::open(self.path()).unwrap();
+        // SAFETY: takes a descriptor, which is open.
+        assert_eq!(unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) }, 0, "setns");
+    }
+
+    /// Gives nft(8) commands, and returns what it says; panics if it fails.
     #[track_caller]
     pub fn nft(&self, commands: &str) -> String {
         let mut command = Command::new("nft");
@@ -105,6 +126,48 @@ impl Drop for Netns {
         // SAFETY: the pointer is to a string with its end.
         unsafe { libc::umount2(name.as_ptr(), libc::MNT_DETACH) };
         let _ = fs::remove_file(path);
+    }
+}
+
+/// This host, but with another network namespace: an agent of [`AsHost::binary`] takes it for the host's and serves in it.
+pub struct AsHost {
+    directory: TempDir,
+}
+
+impl AsHost {
+    /// A root directory with this host's `/proc` and `/sys`, where process 1 is in the namespace.
+    #[track_caller]
+    pub fn new(netns: &Netns) -> AsHost {
+        let directory = TempDir::new("root");
+        for each in ["proc", "sys", "ns"] {
+            fs::create_dir(directory.path().join(each)).unwrap();
+        }
+        let (root, net) = (directory.path().display(), netns.path());
+        let script = format!(
+            "#!/bin/sh
+exec unshare -m sh -ec '
+mount --rbind /proc {root}/proc
+mount --rbind /sys {root}/sys
+mount -t tmpfs none {root}/ns
+for kind in pid uts ipc user cgroup; do
+\ttouch {root}/ns/$kind
+\tmount --bind /proc/self/ns/$kind {root}/ns/$kind
+done
+touch {root}/ns/net
+mount --bind {net} {root}/ns/net
+mount --rbind {root}/ns {root}/proc/1/ns
+exec nsenter --net={net} {binary} --root={root} \"$@\"' sh \"$@\"
+",
+            net = net.display(),
+            binary = super::BINARY
+        );
+        fs::set_permissions(directory.write("nodeprobe", script), fs::Permissions::from_mode(0o755)).unwrap();
+        AsHost { directory }
+    }
+
+    /// What to start.
+    pub fn binary(&self) -> PathBuf {
+        self.directory.path().join("nodeprobe")
     }
 }
 
