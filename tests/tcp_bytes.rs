@@ -85,11 +85,10 @@ fn bytes_are_exact(near: Option<&Netns>, far: Option<&Netns>, address: &str) {
     server.run(&format!("{prelude}{SERVER}done = serve(listen(ADDRESS, PORT), answer)"));
     let mut client = Puppet::start(Some(&cgroup), near);
     let moved = client.numbers(&format!("{prelude}{CLIENT}"));
-    let ended = until("the server has seen all ends", support::ANSWER, || {
+    until("the server has seen all ends", support::ANSWER, || {
         let ended = server.run("out = sum(type(each) == tuple for each in done)");
         (ended == CONNECTIONS.to_string()).then_some(())
     });
-    let () = ended;
     let seen = server.numbers("out = [sum(each[0] for each in done), sum(each[1] for each in done)]");
     assert_eq!(moved, seen, "both ends agree");
     let to = format!("{address}:{OPEN_PORT}");

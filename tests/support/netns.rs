@@ -109,12 +109,7 @@ impl Netns {
         let mut command = Command::new("cat");
         command.arg("/proc/net/snmp");
         self.enter(&mut command);
-        let text = output(command);
-        let mut lines = text.lines().filter(|line| line.split(':').next() == Some(protocol));
-        let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
-        let at =
-            names.split(' ').position(|known| known == name).unwrap_or_else(|| panic!("{name} in {names}"));
-        values.split(' ').nth(at).unwrap().parse().unwrap()
+        counter(&output(command), protocol, name)
     }
 }
 
@@ -169,6 +164,16 @@ exec nsenter --net={net} {binary} --root={root} \"$@\"' sh \"$@\"
     pub fn binary(&self) -> PathBuf {
         self.directory.path().join("nodeprobe")
     }
+}
+
+/// A counter in the text of `/proc/net/snmp` or `/proc/net/netstat`, as `Tcp RetransSegs`.
+#[track_caller]
+pub fn counter(text: &str, protocol: &str, name: &str) -> u64 {
+    let mut lines = text.lines().filter(|line| line.split(':').next() == Some(protocol));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let at = names.split(' ').position(|known| known == name);
+    let at = at.unwrap_or_else(|| panic!("no {name} in {names}"));
+    values.split(' ').nth(at).unwrap().parse().unwrap()
 }
 
 #[track_caller]
