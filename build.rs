@@ -19,7 +19,8 @@ fn main() {
     // Tests compile programs of their own.
     println!("cargo:rustc-env=BPF_HEADERS={}", headers.display());
     for source in sources("bpf") {
-        compile(&source, &headers, &out);
+        let object = compile(&source, &headers, &out);
+        compress(&fs::read(&object).expect("an object"), &object.with_extension("o.gz"));
     }
     let programs = out.join("programs");
     fs::create_dir_all(&programs).expect("OUT_DIR is writable");

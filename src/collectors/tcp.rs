@@ -204,7 +204,7 @@ fn open(world: &mut World) -> Result<Opened> {
 }
 
 fn load(world: &World) -> Result<Loaded> {
-    static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tcp.bpf.o"));
+    static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tcp.bpf.o.gz"));
     let mut object = Object::open("tcp", OBJECT)?;
     object.set_max_entries("owners", limits::TCP_OWNERS)?;
     object.set_max_entries("destinations", world.config.tcp_destinations)?;

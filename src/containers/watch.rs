@@ -175,7 +175,7 @@ impl<'a> Record<'a> {
 
 impl BpfWatch {
     fn open(hierarchies: &Hierarchies) -> Result<BpfWatch> {
-        static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cgroups.bpf.o"));
+        static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cgroups.bpf.o.gz"));
         let mut object = Object::open("cgroups", OBJECT)?;
         let mut settings = [0u8; 16];
         let numbers = Place::ALL.map(|place| hierarchies.number(place).map_or(-1, |number| number as i32));

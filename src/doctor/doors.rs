@@ -9,7 +9,7 @@ use crate::host::Host;
 use crate::sys::bpf::{Links, Loaded, Object, Ring};
 use crate::sys::perf;
 
-static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/doctor.bpf.o"));
+static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/doctor.bpf.o.gz"));
 
 /// All programs of `bpf/doctor.bpf.c`: libbpf loads all it is not told to leave out.
 const PROGRAMS: &[&str] = &[

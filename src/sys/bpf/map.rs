@@ -186,6 +186,65 @@ impl Map {
         }
     }
 
+    /// Hands the values of an array's first `count` entries to `each`, with their numbers.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn for_first(&mut self, count: u32, mut each: impl FnMut(u32, &[u8])) -> Result<()> {
+        let count = count.min(self.max_entries as u32);
+        self.keys.resize(BATCH as usize * self.key_size, 0);
+        self.values.resize(BATCH as usize * self.value_size, 0);
+        let mut done = 0;
+        let mut cursor = [0; 4];
+        while self.batches && done < count {
+            let mut got = BATCH.min(count - done);
+            let start = if done == 0 { std::ptr::null_mut() } else { cursor.as_mut_ptr() };
+            // SAFETY: the buffers hold that many keys and values; an array's keys, and so the cursor, have four bytes.
+            let result = unsafe {
+                raw::bpf_map_lookup_batch(
+                    self.fd.as_raw_fd(),
+                    start.cast(),
+                    cursor.as_mut_ptr().cast(),
+                    self.keys.as_mut_ptr().cast(),
+                    self.values.as_mut_ptr().cast(),
+                    &raw mut got,
+                    std::ptr::null(),
+                )
+            };
+            match -result {
+                0 | libc::ENOENT if got > 0 => {}
+                // Kernels before 5.6 have no batches, and others none for this kind of map.
+                _ if done == 0 => {
+                    self.batches = false;
+                    break;
+                }
+                _ => return Err(failure(i64::from(result))).context("read map"),
+            }
+            let values = self.values.chunks_exact(self.value_size).take(got as usize);
+            (done..).zip(values).for_each(|(number, value)| each(number, value));
+            done += got;
+        }
+        for number in done..count {
+            if let Some(value) = self.get(&number.to_ne_bytes())? {
+                each(number, &value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts `value` into a queue or on a stack.
+    ///
+    /// # Errors
+    /// What the kernel says, E2BIG for a map that is full; a value of the wrong size.
+    pub fn push(&self, value: &[u8]) -> Result<()> {
+        self.check_size(value.len(), self.value_size)?;
+        // SAFETY: such a map has no keys, and the value has its size.
+        let result = unsafe {
+            raw::bpf_map_update_elem(self.fd.as_raw_fd(), std::ptr::null(), value.as_ptr().cast(), 0)
+        };
+        check(result as c_int).context("push to map").map(drop)
+    }
+
     fn for_each_by_key(&mut self, mut each: impl FnMut(&[u8], &[u8])) -> Result<()> {
         // A key that goes while it is the previous one sends the walk back to the start: nothing may be handed out twice.
         let mut seen = HashSet::new();

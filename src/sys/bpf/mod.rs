@@ -3,6 +3,7 @@
 //! After `attach` only the descriptors of maps and the links are kept; the object with its ELF file and type information is
 //! freed, which is most of the memory.
 
+mod iterator;
 mod map;
 mod mark;
 mod object;
@@ -18,6 +19,7 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use libbpf_sys as raw;
 
 use crate::error::{Error, Reason, Result};
+pub use iterator::Iterator;
 pub use map::Map;
 pub use mark::post_attach_mark;
 pub use object::{Links, Loaded, Object, Program, ProgramInfo, ProgramType, Refusal};

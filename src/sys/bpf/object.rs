@@ -10,12 +10,14 @@ use libbpf_sys as raw;
 
 use super::{Map, check, duplicate, errno, explain, failure, keep_talk, take_talk};
 use crate::error::{Context, Error, Reason, Result};
+use crate::limits;
+use crate::sys::zlib;
 
 /// A BPF object file that is opened but not loaded.
 #[derive(Debug)]
 pub struct Object {
     raw: NonNull<raw::bpf_object>,
-    /// The file, unless it is a part of this program: libbpf may read it until the object is closed.
+    /// The file: libbpf may read it until the object is closed.
     _elf: Box<[u8]>,
 }
 
@@ -67,13 +69,13 @@ impl ProgramInfo {
 }
 
 impl Object {
-    /// Parses the object file `elf`, a part of this program. `name` appears in libbpf's messages.
+    /// Parses an object file that is a part of this program, compressed. `name` appears in libbpf's messages.
     ///
     /// # Errors
     /// A file that is not a BPF object.
-    pub fn open(name: &str, elf: &'static [u8]) -> Result<Object> {
-        let raw = open(name, elf, None)?;
-        Ok(Object { raw, _elf: Box::default() })
+    pub fn open(name: &str, packed: &[u8]) -> Result<Object> {
+        let elf = zlib::gunzip(packed, limits::OBJECT_BYTES);
+        Object::parse(name, elf.ok_or_else(|| Error::new(Reason::Failed, "unpack"))?, None)
     }
 
     /// Parses the object file `elf`. `name` appears in libbpf's messages; `btf` is a file with the kernel's types, if they
@@ -311,6 +313,10 @@ impl Drop for Object {
 pub struct Loaded(Object);
 
 impl Loaded {
+    pub(super) fn raw_program(&self, name: &str) -> Result<NonNull<raw::bpf_program>> {
+        self.0.program(name)
+    }
+
     /// A descriptor of program `name` that outlives the object; `None` for one that was not loaded.
     ///
     /// # Errors
@@ -438,11 +444,17 @@ impl Links {
 /// libbpf's own link, not a copy of its descriptor: libbpf switches the perf event of a probe or classic tracepoint off
 /// when it destroys the link, whatever other descriptors there are. It does not refer to the object.
 #[derive(Debug)]
-struct Link(NonNull<raw::bpf_link>);
+pub(super) struct Link(NonNull<raw::bpf_link>);
 
 impl Link {
+    /// Its descriptor, which is open as long as the link lives.
+    pub(super) fn fd(&self) -> c_int {
+        // SAFETY: the link is alive.
+        unsafe { raw::bpf_link__fd(self.0.as_ptr()) }
+    }
+
     /// Takes what an attach call of libbpf gave; null is its failure, explained by errno.
-    fn new(link: *mut raw::bpf_link) -> Result<Link> {
+    pub(super) fn new(link: *mut raw::bpf_link) -> Result<Link> {
         NonNull::new(link).map(Link).ok_or_else(|| failure(i64::from(errno())))
     }
 }
