@@ -37,9 +37,8 @@ static __always_inline __u64 cgroup_v1_id(struct css_set *set, int subsys)
 }
 
 /* Gives 0 for a task that is in no cgroup but roots, and so in no container. */
-static __always_inline int current_cgroup_ids(struct cgroup_ids *ids)
+SHARED int cgroup_ids_of(struct task_struct *task, struct cgroup_ids *ids)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
 	struct css_set *set = BPF_CORE_READ(task, cgroups);
 
 	ids->id[CGROUP_V2] = cgroup_id(BPF_CORE_READ(set, dfl_cgrp));
@@ -54,6 +53,11 @@ static __always_inline int current_cgroup_ids(struct cgroup_ids *ids)
 			cgroup_v1_id(set, bpf_core_enum_value(enum cgroup_subsys_id, pids_cgrp_id));
 	return ids->id[CGROUP_V2] || ids->id[CGROUP_MEMORY] || ids->id[CGROUP_CPU] ||
 	       ids->id[CGROUP_PIDS];
+}
+
+static __always_inline int current_cgroup_ids(struct cgroup_ids *ids)
+{
+	return cgroup_ids_of((void *)bpf_get_current_task(), ids);
 }
 
 #endif

@@ -12,6 +12,10 @@
 
 #define __ksym_type __attribute__((preserve_access_index))
 
+/* A function that programs of an object share instead of having a copy each. The kernel checks it where it is called, as if it
+ * were static; but the symbols of static functions are stripped, and libbpf finds functions by their symbols. */
+#define SHARED __hidden __noinline
+
 enum cgroup_subsys_id {
 	cpu_cgrp_id = 1,
 	memory_cgrp_id = 4,
@@ -77,11 +81,16 @@ struct in6_addr {
 
 struct sock_common {
 	__u32 skc_daddr;
+	__u32 skc_rcv_saddr; /* the local address */
 	__u16 skc_dport; /* network byte order */
 	__u16 skc_num; /* the local port, in the host's */
 	__u16 skc_family;
+	volatile unsigned char skc_state;
+	unsigned char skc_reuse : 4, skc_reuseport : 1, skc_ipv6only : 1, skc_net_refcnt : 1;
 	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+	unsigned long skc_flags;
 } __ksym_type;
 
 struct sk_buff_head {
@@ -97,6 +106,65 @@ struct sock {
 
 struct socket {
 	struct sock *sk;
+} __ksym_type;
+
+struct inet_sock {
+	__u16 inet_sport; /* the local port, network byte order */
+} __ksym_type;
+
+struct minmax_sample {
+	__u32 t;
+	__u32 v;
+} __ksym_type;
+
+struct minmax {
+	struct minmax_sample s[3];
+} __ksym_type;
+
+struct tcp_sock {
+	__u64 bytes_sent;
+	__u64 bytes_retrans;
+	__u64 bytes_received;
+	__u32 total_retrans;
+	__u32 segs_in;
+	__u32 rcv_ssthresh;
+	struct minmax rtt_min; /* microseconds */
+} __ksym_type;
+
+struct inode {
+	__u16 i_mode;
+} __ksym_type;
+
+struct file {
+	struct inode *f_inode;
+	void *private_data;
+} __ksym_type;
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+} __ksym_type;
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	__u32 fd;
+	struct file *file;
+} __ksym_type;
+
+struct bpf_iter__bpf_sk_storage_map {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	struct sock *sk;
+	void *value;
+} __ksym_type;
+
+struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	void *key;
+	void *value;
 } __ksym_type;
 
 struct net_device {

@@ -177,6 +177,11 @@ impl Config {
     pub fn collector(&self, name: &str) -> Option<Enable> {
         self.collectors.iter().rev().find(|(known, _)| *known == name).map(|&(_, enable)| enable)
     }
+
+    /// Whether a port is one of those that clients get, and so left out. 50051, gRPC's usual one, never is.
+    pub fn is_ephemeral(&self, port: u16) -> bool {
+        port != 50051 && self.ephemeral_ports.iter().any(|&(first, last)| (first..=last).contains(&port))
+    }
 }
 
 /// Prefix of the flags that switch collectors.

@@ -15,11 +15,13 @@ pub enum Limit {
     Interfaces,
     /// [`CGROUPS`] or [`CGROUP_DEPTH`] in a walk.
     Walk,
+    /// [`TCP_LISTENS_PER_CONTAINER`].
+    Listens,
 }
 
 /// How often each limit was reached since the start.
 #[derive(Debug, Default)]
-pub struct Reached([u64; 4]);
+pub struct Reached([u64; 5]);
 
 impl Reached {
     /// Counts once.
@@ -29,7 +31,7 @@ impl Reached {
 
     /// Label values with their counts.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        ["mounts", "devices", "interfaces", "walk"].into_iter().zip(self.0)
+        ["mounts", "devices", "interfaces", "walk", "listens"].into_iter().zip(self.0)
     }
 }
 
@@ -126,7 +128,7 @@ pub const MOUNTS_PER_CONTAINER: usize = 32;
 /// Disk devices one container has I/O counters for.
 pub const DEVICES_PER_CONTAINER: usize = 64;
 
-/// Destinations in the TCP map, all containers together; 136 bytes of kernel memory each, allocated at start.
+/// Destinations in the TCP map, all containers together; 150 bytes of kernel memory each, allocated at start.
 pub const TCP_DESTINATIONS: u32 = 8_192;
 
 /// Destinations of one container before new ones count into `~other`.
@@ -134,6 +136,13 @@ pub const TCP_DESTINATIONS_PER_CONTAINER: u32 = 128;
 
 /// Destinations one identity is remembered for, all its instances together: restarts must not add up for ever.
 pub const TCP_DESTINATIONS_PER_IDENTITY: usize = 1_024;
+
+/// Who answers for one destination behind address translation, before further ones are one: services with more backends are
+/// rare, and each is a series.
+pub const TCP_ACTUAL_DESTINATIONS: usize = 64;
+
+/// How long nothing must have been tried for a destination's series to end, as in coroot-node-agent.
+pub const TCP_DESTINATION_IDLE: Duration = Duration::from_secs(600);
 
 /// How long tasks that are in no container must have made no connection before the TCP map forgets them.
 pub const TCP_STRANGER_IDLE: Duration = Duration::from_secs(600);
@@ -143,6 +152,41 @@ pub const PUBLIC_NETWORKS: usize = 16;
 
 /// Cgroups that have made a connection, in the TCP map.
 pub const TCP_OWNERS: u32 = 2_048;
+
+/// Records of connections taken in one turn, and waiting to be asked about.
+pub const TCP_TOLD_PER_TURN: usize = 4_096;
+
+/// Questions to conntrack in a second. A connection whose peer was not asked for has none; at 5 us each this is 2 % of a
+/// processor.
+pub const TCP_LOOKUPS_PER_SECOND: u64 = 4_096;
+
+/// Living connections through address translation whose peer is remembered; 100 bytes each.
+pub const TCP_FOLLOWED: usize = 16_384;
+
+/// Peers of translated destinations whose latency is known.
+pub const TCP_PEER_RTTS: usize = 4_096;
+
+/// How long it may take until a destination that was not translated is found to be so.
+pub const TCP_TRANSLATION_AGE: Duration = Duration::from_secs(300);
+
+/// Between two looks at the kernel's ring while destinations are translated: conntrack forgets a reset connection after ten
+/// seconds.
+pub const TCP_TOLD_AGE: Duration = Duration::from_secs(5);
+
+/// Ports that are listened on when the agent starts.
+pub const TCP_LISTENERS: u32 = 8_192;
+
+/// Series of `container_net_tcp_listen_info` of one container. kube-proxy used to listen on every port of every service.
+pub const TCP_LISTENS_PER_CONTAINER: usize = 128;
+
+/// How long the end of a listener is told, as in coroot-node-agent.
+pub const TCP_LISTEN_CLOSED: Duration = Duration::from_secs(600);
+
+/// How old the list of listeners may be when none is known to have come or gone: their sockets may have been handed on.
+pub const TCP_LISTENERS_AGE: Duration = Duration::from_secs(60);
+
+/// The list of listeners is made anew at most once in this many times what it costs: every open file is looked at.
+pub const TCP_LISTENERS_PATIENCE: u32 = 100;
 
 /// Different messages whose repeats are collapsed on stderr.
 pub const STDERR_MESSAGES: usize = 64;

@@ -10,6 +10,7 @@ use crate::event::Event;
 use crate::host::{Host, read_bounded};
 use crate::http;
 use crate::limits::{self, Reached};
+use crate::network::Namespaces;
 use crate::registry::ConstLabels;
 use crate::sys::clock::{self, MonotonicNs};
 
@@ -27,6 +28,8 @@ pub struct World {
     pub hierarchies: Hierarchies,
     /// The containers of this node.
     pub containers: Containers,
+    /// The network namespaces of this node, if it is a running one and they may be looked at.
+    pub namespaces: Option<Namespaces>,
     /// What happened and was not yet told to all collectors.
     pub events: VecDeque<Event>,
     /// One entry per collector, in table order.
@@ -54,6 +57,7 @@ impl World {
         let containers = Containers::new(node.labels.clone(), config.linger);
         let containers = containers.filtered(config.container_filter.clone());
         let hierarchies = Hierarchies::detect(&host);
+        let namespaces = host.is_live().then(|| Namespaces::new(&host).ok()).flatten();
         let now_ns = clock::monotonic_ns();
         World {
             config,
@@ -62,6 +66,7 @@ impl World {
             node,
             hierarchies,
             containers,
+            namespaces,
             events: VecDeque::new(),
             status: Vec::new(),
             turns: TurnTimes::default(),

@@ -3,10 +3,6 @@
 #include "../probes.h"
 #include "../maps.h"
 
-struct tcp_sock {
-	__u32 rcv_ssthresh;
-} __ksym_type;
-
 struct before {
 	__u64 socket;
 	__u32 threshold;

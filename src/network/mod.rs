@@ -66,13 +66,18 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// Knows of the host's namespace and no other.
+    /// Knows of the host's namespace and no other. Where that of process 1 may not be looked at, because it has rights that this
+    /// process lacks, this process is taken to be in it.
     ///
     /// # Errors
-    /// `NoPermission` when that of process 1 may not be looked at, `NotFound` when the host is a copy of files.
+    /// `NotFound` when the host is a copy of files.
     pub fn new(host: &Host) -> Result<Namespaces> {
         let home = NetworkNamespace::own().context("the own network namespace")?;
-        let of_host = NetworkNamespace::open(&host.proc("1/ns/net")).context("/proc/1/ns/net")?.inode();
+        let of_host = match NetworkNamespace::open(&host.proc("1/ns/net")) {
+            Ok(namespace) => namespace.inode(),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => home.inode(),
+            Err(error) => return Err(error).context("/proc/1/ns/net"),
+        };
         Ok(Namespaces {
             home,
             host: of_host,
@@ -173,6 +178,9 @@ impl Namespaces {
 
     /// The files of a process in the namespace; `None` when none is known.
     fn process(&self, host: &Host, inode: u64) -> Option<PathBuf> {
+        if inode == self.home.inode() {
+            return Some(Host::own(""));
+        }
         if inode == self.host {
             return Some(host.proc("1"));
         }

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* What tcp.h needs of sockets and tasks, read by the kernel's type information; and the programs, which all such objects share.
+ *
+ * The kernel does not run a program on a CPU that is in the middle of it: when an interrupt takes a task out of the program
+ * and brings a packet that changes another socket's state, that change is missed (`recursion_misses` of the program). So the
+ * program is there twice, and what it does for a change it does once: the connection says what was seen. A change that finds
+ * one of the two in use is handled by the other, and there are only two levels, tasks and softirqs. */
+#ifndef NODEPROBE_TCP_BTF_H
+#define NODEPROBE_TCP_BTF_H
+
+#include "tcp.h"
+
+#define IPPROTO_TCP 6
+#define SOCK_DONE 1 /* bit of enum sock_flags: the peer's FIN was received */
+#define S_IFMT 0170000
+#define S_IFSOCK 0140000
+
+/* sk_protocol was a bit field before Linux 5.6. */
+struct sock___old {
+	unsigned int sk_padding : 1, sk_kern_sock : 1, sk_no_check_tx : 1, sk_no_check_rx : 1,
+		sk_userlocks : 4, sk_protocol : 8, sk_type : 16;
+} __ksym_type;
+
+/* Of every number what user space knows about its address being translated. */
+enum mark {
+	MARK_UNKNOWN,
+	MARK_SAME,
+	MARK_TRANSLATED,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} marks SEC(".maps");
+
+/* A connection whose destination is translated, or may be: for user space to ask by whom. */
+struct told {
+	__u64 since_ns;
+	__u64 connect_ns;
+	__u64 sent;
+	__u64 received;
+	__u32 retransmits;
+	__u32 rtt;
+	__u32 number;
+	__u32 netns;
+	__u32 pid;
+	__u16 phase;
+	__u16 family;
+	__u16 port; /* local, host byte order */
+	__u16 pad[3];
+	__u8 address[16]; /* local */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 * 1024);
+} told SEC(".maps");
+
+#define TOLD_WAKE (128 * 1024)
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct living);
+} living SEC(".maps");
+
+/* Ports that are listened on while connections made before the start are looked for: those to them are inbound. */
+struct listening {
+	__u32 netns;
+	__u32 port;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, MAP_FLAGS);
+	__uint(max_entries, 1);
+	__type(key, struct listening);
+	__type(value, __u32);
+} listening SEC(".maps");
+
+struct listener {
+	struct cgroup_ids ids;
+	__u32 netns;
+	__u32 pid;
+	__u8 address[16];
+	__u16 port;
+	__u16 family;
+	__u16 is_v6_only;
+	__u16 pad;
+};
+
+SHARED int is_tcp(struct sock *sk)
+{
+	struct sock___old *old = (void *)sk;
+
+	if (bpf_core_field_size(sk->sk_protocol) == sizeof(sk->sk_protocol))
+		return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
+	return BPF_CORE_READ_BITFIELD_PROBED(old, sk_protocol) == IPPROTO_TCP;
+}
+
+static __always_inline __u32 netns_of(struct sock *sk)
+{
+	return BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+}
+
+/* ::ffff:a.b.c.d is IPv4 spoken through an IPv6 socket. */
+static __always_inline __u16 write_address(__u8 *to, const __u32 *words)
+{
+	if (words[0] || words[1] || words[2] != __builtin_bswap32(0xffff)) {
+		__builtin_memcpy(to, words, 16);
+		return AF_INET6;
+	}
+	__builtin_memcpy(to, &words[3], sizeof(words[3]));
+	return AF_INET;
+}
+
+SHARED void read_destination(struct sock *sk, struct destination *to)
+{
+	__u32 words[4];
+
+	to->port = __builtin_bswap16(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) {
+		BPF_CORE_READ_INTO(&words, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr32);
+		to->family = write_address(to->address, words);
+		return;
+	}
+	to->family = AF_INET;
+	words[0] = BPF_CORE_READ(sk, __sk_common.skc_daddr);
+	__builtin_memcpy(to->address, &words[0], sizeof(words[0]));
+}
+
+SHARED __u16 read_local_address(struct sock *sk, __u8 *to)
+{
+	__u32 words[4];
+
+	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) {
+		BPF_CORE_READ_INTO(&words, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32);
+		return write_address(to, words);
+	}
+	words[0] = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
+	__builtin_memcpy(to, &words[0], sizeof(words[0]));
+	return AF_INET;
+}
+
+/* The kernel's own counters (struct tcp_sock; RFC 4898). */
+SHARED void read_progress(struct sock *sk, struct progress *progress)
+{
+	struct tcp_sock *tcp = (void *)sk;
+	__u64 again = BPF_CORE_READ(tcp, bytes_retrans);
+
+	progress->sent = BPF_CORE_READ(tcp, bytes_sent);
+	progress->sent -= progress->sent < again ? progress->sent : again;
+	progress->received = BPF_CORE_READ(tcp, bytes_received);
+	/* It counts sequence numbers, and the peer's FIN takes one. */
+	if (progress->received && BPF_CORE_READ(sk, __sk_common.skc_flags) >> SOCK_DONE & 1)
+		progress->received--;
+	progress->retransmits = BPF_CORE_READ(tcp, total_retrans);
+	progress->segments = BPF_CORE_READ(tcp, segs_in);
+	progress->rtt = BPF_CORE_READ(tcp, rtt_min.s[0].v);
+	if (progress->rtt == ~0U)
+		progress->rtt = 0;
+}
+
+/* Nothing that is read can have fallen, but two readings of a socket that works are not one. */
+static __always_inline void subtract_start(struct progress *progress,
+					   const struct connection *connection)
+{
+	progress->sent -= progress->sent < connection->sent ? progress->sent : connection->sent;
+	progress->received -= progress->received < connection->received ? progress->received
+									: connection->received;
+	progress->retransmits -= connection->retransmits;
+}
+
+static __always_inline int is_to_be_told(__u32 number, const struct control *control)
+{
+	__u32 *mark;
+
+	if (!control || !control->is_nat_in_use)
+		return 0;
+	mark = bpf_map_lookup_elem(&marks, &number);
+	return mark && *mark != MARK_SAME;
+}
+
+SHARED void describe(struct sock *sk, const struct connection *connection,
+		     const struct progress *progress, struct told *about)
+{
+	about->since_ns = connection->since_ns;
+	about->connect_ns = connection->connect_ns;
+	about->sent = progress->sent;
+	about->received = progress->received;
+	about->retransmits = progress->retransmits;
+	about->rtt = progress->rtt;
+	about->number = connection->number;
+	about->pid = connection->pid;
+	about->phase = connection->phase;
+	about->netns = netns_of(sk);
+	about->family = read_local_address(sk, about->address);
+	/* Not skc_num, which is 0 again when the socket is closed. */
+	about->port = __builtin_bswap16(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
+}
+
+SHARED void on_connect(struct sock *sk, int is_last)
+{
+	struct connection connection = { .since_ns = bpf_ktime_get_ns(),
+					 .pid = bpf_get_current_pid_tgid() >> 32 };
+	struct destination to = {};
+	struct cgroup_ids ids = {};
+
+	/* The first of the two has done it. */
+	if (connection_of(sk))
+		return;
+	read_destination(sk, &to);
+	if (is_ignored(&to, netns_of(sk)) || !current_cgroup_ids(&ids))
+		return;
+	begin(sk, &ids, &to, &connection, is_last);
+}
+
+static __always_inline void on_end(struct sock *sk, struct connection *connection,
+				   struct counts *mine)
+{
+	__u64 wake = BPF_RB_NO_WAKEUP;
+	struct progress progress;
+	struct told about = {};
+
+	read_progress(sk, &progress);
+	subtract_start(&progress, connection);
+	/* Told before it is counted: what user space finds counted, it has been told of. */
+	if (connection->phase != PHASE_PENDING &&
+	    is_to_be_told(connection->number, find_control())) {
+		connection->phase = PHASE_ENDED;
+		describe(sk, connection, &progress, &about);
+		/* User space comes by every few seconds anyway. */
+		if (bpf_ringbuf_query(&told, BPF_RB_AVAIL_DATA) > TOLD_WAKE)
+			wake = BPF_RB_FORCE_WAKEUP;
+		/* What finds the ring full has no peer in the end. */
+		bpf_ringbuf_output(&told, &about, sizeof(about), wake);
+	}
+	connection->phase = PHASE_ENDED;
+	end(mine, &progress);
+	forget(sk);
+}
+
+SHARED int handle(struct sock *sk, int old_state, int new_state, int is_last)
+{
+	struct connection *connection;
+	struct tallies *changes;
+	struct counts *mine;
+
+	if (old_state == TCP_CLOSE && new_state == TCP_SYN_SENT) {
+		if (is_tcp(sk))
+			on_connect(sk, is_last);
+		return 0;
+	}
+	if (!is_last && (new_state == TCP_LISTEN || old_state == TCP_LISTEN)) {
+		changes = find_tallies();
+		if (changes)
+			__sync_fetch_and_add(&changes->listens, 1);
+		return 0;
+	}
+	connection = connection_of(sk);
+	if (!connection)
+		return 0;
+	mine = bpf_map_lookup_elem(&counts, &connection->number);
+	if (mine && advance(connection, mine, old_state, new_state))
+		on_end(sk, connection, mine);
+	return 0;
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(on_state, struct sock *sk, int old_state, int new_state)
+{
+	return handle(sk, old_state, new_state, 0);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(on_state_again, struct sock *sk, int old_state, int new_state)
+{
+	return handle(sk, old_state, new_state, 1);
+}
+
+/* Adds up what connections that have not ended have done, and tells of those whose destination is or may be translated. */
+static __always_inline int add_living(struct seq_file *seq, struct sock *sk,
+				      struct connection *connection)
+{
+	const struct control *control = find_control();
+	__u32 now = span(bpf_ktime_get_ns());
+	struct progress progress;
+	struct told about = {};
+	struct living *sum;
+	__u32 number;
+
+	/* A pass that is read in pieces may come by here again. */
+	if (!control || connection->phase == PHASE_ENDED || connection->pass == control->pass)
+		return 0;
+	connection->pass = control->pass;
+	read_progress(sk, &progress);
+	/* Where the socket may be another one by now, what was read is worth something only if it ended after that. */
+	if (connection->phase == PHASE_ENDED)
+		return 0;
+	subtract_start(&progress, connection);
+	if (connection->segments != progress.segments)
+		connection->heard_span = now;
+	connection->segments = progress.segments;
+	/* A path that nothing came over for a minute may be another one now. */
+	if (connection->phase != PHASE_ESTABLISHED || now - connection->heard_span >= RTT_SPANS)
+		progress.rtt = 0;
+	number = connection->number;
+	sum = bpf_map_lookup_elem(&living, &number);
+	if (!sum)
+		return 0;
+	if (sum->pass != control->pass) {
+		__builtin_memset(sum, 0, sizeof(*sum));
+		sum->pass = control->pass;
+	}
+	sum->sent += progress.sent;
+	sum->received += progress.received;
+	sum->retransmits += progress.retransmits;
+	if (progress.rtt && (!sum->rtt || progress.rtt < sum->rtt))
+		sum->rtt = progress.rtt;
+	if (connection->phase != PHASE_PENDING && is_to_be_told(number, control)) {
+		describe(sk, connection, &progress, &about);
+		bpf_seq_write(seq, &about, sizeof(about));
+	}
+	return 0;
+}
+
+/* Sockets that listen, once for every task that has them open. */
+static __always_inline int tell_listener(struct seq_file *seq, struct task_struct *task,
+					 struct sock *sk)
+{
+	struct listener about = {};
+
+	if (BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN || !is_tcp(sk))
+		return 0;
+	if (!cgroup_ids_of(task, &about.ids))
+		return 0;
+	about.netns = netns_of(sk);
+	about.pid = BPF_CORE_READ(task, tgid);
+	about.port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	about.family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	if (about.family == AF_INET6) {
+		about.family = read_local_address(sk, about.address);
+		about.is_v6_only = BPF_CORE_READ_BITFIELD_PROBED(&sk->__sk_common, skc_ipv6only);
+	} else {
+		read_local_address(sk, about.address);
+	}
+	bpf_seq_write(seq, &about, sizeof(about));
+	return 0;
+}
+
+/* Connections that were made before the programs were attached count from now on: as if made now, with nothing done yet. */
+static __always_inline int adopt(struct task_struct *task, struct sock *sk)
+{
+	int state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	struct connection connection = { .since_ns = bpf_ktime_get_ns(),
+					 .pid = BPF_CORE_READ(task, tgid) };
+	struct listening local = { .netns = netns_of(sk) };
+	struct destination to = {};
+	struct cgroup_ids ids = {};
+	struct progress before;
+	struct counts *mine;
+
+	if ((state != TCP_ESTABLISHED && state != TCP_SYN_SENT) || !is_tcp(sk) || connection_of(sk))
+		return 0;
+	local.port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	if (bpf_map_lookup_elem(&listening, &local))
+		return 0;
+	read_destination(sk, &to);
+	if (is_ignored(&to, local.netns) || !cgroup_ids_of(task, &ids))
+		return 0;
+	read_progress(sk, &before);
+	connection.sent = before.sent;
+	connection.received = before.received;
+	connection.retransmits = before.retransmits;
+	connection.segments = before.segments;
+	if (state == TCP_ESTABLISHED)
+		connection.phase = PHASE_ESTABLISHED;
+	mine = begin(sk, &ids, &to, &connection, 1);
+	if (mine && state == TCP_ESTABLISHED)
+		__sync_fetch_and_add(&mine->successes, 1);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,184 @@
+//! Where containers listen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use super::kernel::{Kernel, Listener};
+use super::table::instance_of;
+use crate::containers::IdentityId;
+use crate::error::Result;
+use crate::limits::{self, Limit};
+use crate::sys::clock::{self, MonotonicNs};
+use crate::world::World;
+
+/// Who serves at an address in place of the container: label `proxy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Proxy {
+    /// Nobody.
+    None,
+    /// The runtime, which passes on what comes to a published port.
+    Dockerd,
+}
+
+impl Proxy {
+    /// The label value, whatever the runtime: as coroot-node-agent has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Proxy::None => "",
+            Proxy::Dockerd => "dockerd",
+        }
+    }
+}
+
+/// The key of one series.
+type Key = (IdentityId, SocketAddr, Proxy);
+
+/// All addresses containers listen at, and did a short while ago.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// Since when it is closed.
+    known: BTreeMap<Key, Option<MonotonicNs>>,
+    /// The kernel's count of changes at the last look, and when that was and what it cost.
+    changes: Option<u64>,
+    looked_ns: MonotonicNs,
+    cost_ns: u64,
+}
+
+impl Listeners {
+    /// Every address with whether it is open.
+    pub fn all(&self) -> impl Iterator<Item = (IdentityId, SocketAddr, Proxy, bool)> {
+        self.known
+            .iter()
+            .map(|(&(identity, address, proxy), closed)| (identity, address, proxy, closed.is_none()))
+    }
+
+    /// Looks again if anything changed (`changes` is the kernel's count of that) or the last look is old.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn refresh(&mut self, kernel: &Kernel, changes: u64, world: &mut World) -> Result<()> {
+        let now_ns = world.now_ns;
+        let age_ns = now_ns.saturating_sub(self.looked_ns);
+        let is_affordable = age_ns >= self.cost_ns * u64::from(limits::TCP_LISTENERS_PATIENCE);
+        let is_due = self.changes != Some(changes) && is_affordable
+            || age_ns >= limits::TCP_LISTENERS_AGE.as_nanos() as u64;
+        if is_due {
+            let began_ns = clock::monotonic_ns();
+            let mut found = Vec::new();
+            kernel.each_listener(|listener| found.push(listener))?;
+            found.sort_unstable_by_key(|listener| (listener.ids, listener.netns, listener.local));
+            found.dedup_by_key(|listener| (listener.ids, listener.netns, listener.local));
+            let open = open_addresses(&found, world);
+            self.update(open, now_ns);
+            (self.changes, self.looked_ns) = (Some(changes), now_ns);
+            self.cost_ns = clock::monotonic_ns().saturating_sub(began_ns);
+        }
+        self.add_published(world);
+        // Gauges of what is dead end with it.
+        let alive: BTreeSet<IdentityId> =
+            world.containers.living().filter_map(|(_, instance, _)| instance.identity).collect();
+        self.known.retain(|(identity, ..), closed| {
+            let told_ns = limits::TCP_LISTEN_CLOSED.as_nanos() as u64;
+            alive.contains(identity) && closed.is_none_or(|at| now_ns.saturating_sub(at) < told_ns)
+        });
+        Ok(())
+    }
+
+    fn update(&mut self, open: BTreeSet<(IdentityId, SocketAddr)>, now_ns: MonotonicNs) {
+        for ((identity, address, proxy), closed) in &mut self.known {
+            if *proxy == Proxy::None && !open.contains(&(*identity, *address)) {
+                closed.get_or_insert(now_ns);
+            }
+        }
+        for (identity, address) in open {
+            self.known.insert((identity, address, Proxy::None), None);
+        }
+    }
+
+    /// Ports that runtimes publish are open as long as the container lives.
+    fn add_published(&mut self, world: &mut World) {
+        self.known.retain(|(.., proxy), _| *proxy == Proxy::None);
+        let host = world.namespaces.as_mut().and_then(|namespaces| {
+            let inode = namespaces.host();
+            Some(namespaces.addresses(&world.host, inode)?.to_vec())
+        });
+        let host = host.unwrap_or_default();
+        for (_, instance, _) in world.containers.living() {
+            let Some(identity) = instance.identity else {
+                continue;
+            };
+            for published in instance.published() {
+                let of_family = host.iter().filter(|address| address.is_ipv4() == published.is_ipv4());
+                let addresses: Vec<IpAddr> = match published.ip().is_unspecified() {
+                    true if !host.is_empty() => of_family.copied().collect(),
+                    _ => vec![published.ip()],
+                };
+                for address in addresses {
+                    let key = (identity, SocketAddr::new(address, published.port()), Proxy::Dockerd);
+                    self.known.insert(key, None);
+                }
+            }
+        }
+    }
+}
+
+/// The addresses at which the sockets found can be reached, by who has them open.
+fn open_addresses(found: &[Listener], world: &mut World) -> BTreeSet<(IdentityId, SocketAddr)> {
+    let mut open = BTreeSet::new();
+    let mut counts: BTreeMap<IdentityId, usize> = BTreeMap::new();
+    for listener in found {
+        let port = listener.local.port;
+        if world.config.is_ephemeral(port) {
+            continue;
+        }
+        let instance = instance_of(&world.containers, &listener.ids);
+        let identity = instance.and_then(|id| world.containers.instance(id)?.identity);
+        let Some(identity) = identity else {
+            continue;
+        };
+        for address in reached_at(listener, world) {
+            let address = (identity, SocketAddr::new(address, port));
+            let count = counts.entry(identity).or_default();
+            if open.contains(&address) {
+                continue;
+            }
+            if *count >= limits::TCP_LISTENS_PER_CONTAINER {
+                world.reached.count(Limit::Listens);
+                continue;
+            }
+            *count += 1;
+            open.insert(address);
+        }
+    }
+    open
+}
+
+/// The addresses of a listener: its own, or all of its network namespace.
+fn reached_at(listener: &Listener, world: &mut World) -> Vec<IpAddr> {
+    let address = listener.local.address;
+    let netns = u64::from(listener.netns);
+    let Some(namespaces) = world.namespaces.as_mut() else {
+        return vec![address];
+    };
+    namespaces.note(netns, listener.pid);
+    let is_host = netns == namespaces.host();
+    if address.is_loopback() {
+        // What listens there cannot be reached from outside, but by the host's own processes.
+        return if is_host { vec![address] } else { Vec::new() };
+    }
+    if !address.is_unspecified() {
+        return vec![address];
+    }
+    let mut addresses = Vec::new();
+    if let Some(usable) = namespaces.addresses(&world.host, netns) {
+        addresses.extend_from_slice(usable);
+    } else {
+        return vec![address];
+    }
+    if is_host {
+        addresses.extend_from_slice(namespaces.loopback_addresses(&world.host, netns).unwrap_or_default());
+    }
+    let has_both = address.is_ipv6() && !listener.is_v6_only;
+    addresses.retain(|known| has_both || known.is_ipv4() == address.is_ipv4());
+    addresses
+}

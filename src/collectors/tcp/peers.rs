@@ -1,0 +1,373 @@
+//! Who answers for destinations whose addresses are translated on the way (docker's published ports, Kubernetes services): the
+//! kernel tells of such connections, conntrack of where each of them goes.
+//!
+//! What is counted does not depend on any of this: the kernel's counts say how much there was, and here is only found out how
+//! to split it. What nobody could say the peer of, because the ring was full or there was no time to ask, has an empty one.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use super::kernel::{Destination, Kernel, Mark, RTT_SPANS, Told, span};
+use super::total::{Actual, Target, Total, Values};
+use crate::error::Result;
+use crate::host::Host;
+use crate::limits;
+use crate::netlink::conntrack::Tuple;
+use crate::network::modules::Conntrack;
+use crate::network::{Answer, Namespaces};
+use crate::sys::clock::MonotonicNs;
+
+/// Connections asked about at once.
+const BATCH: usize = 32;
+
+/// So many ended connections conntrack must know nothing of until their destination counts as not tracked.
+const MISSES: u8 = 3;
+
+/// What is known about a number.
+#[derive(Debug, Clone, Copy, Default)]
+struct Known {
+    mark: Mark,
+    /// When it was found out.
+    checked_ns: MonotonicNs,
+    /// Known, but the kernel tells of it again, to see whether it still holds.
+    is_checked_again: bool,
+    /// Ended connections conntrack knew nothing of.
+    misses: u8,
+}
+
+/// A connection of a translated destination whose peer is known.
+#[derive(Debug)]
+struct Followed {
+    number: u32,
+    actual: Actual,
+    /// What it had done when it was heard of last.
+    values: Values,
+    is_established: bool,
+    /// The round of the kernel's telling it was heard of in.
+    round: u32,
+}
+
+/// The smallest round trips to one peer by span.
+#[derive(Debug, Default)]
+struct Rtt([(u32, u32); RTT_SPANS]);
+
+impl Rtt {
+    fn note(&mut self, us: u32, now_ns: MonotonicNs) {
+        let now = span(now_ns);
+        let slot = &mut self.0[now as usize % RTT_SPANS];
+        *slot = if slot.0 == now { (now, us.min(slot.1)) } else { (now, us) };
+    }
+
+    fn least(&self, now_ns: MonotonicNs) -> Option<u32> {
+        let recent = self.0.iter().filter(|slot| span(now_ns).wrapping_sub(slot.0) < RTT_SPANS as u32);
+        recent.map(|slot| slot.1).filter(|&us| us > 0).min()
+    }
+}
+
+/// What is known about peers.
+#[derive(Debug, Default)]
+pub struct Peers {
+    nat: Option<Conntrack>,
+    known: Vec<Known>,
+    /// Told, but not asked about yet.
+    pending: Vec<Told>,
+    followed: HashMap<(MonotonicNs, u16), Followed>,
+    /// By number what connections with known peers have done and nobody has been credited with yet.
+    credits: HashMap<u32, Vec<(Actual, Values)>>,
+    /// By number the connections that are established now.
+    active: HashMap<u32, Vec<(Actual, u64)>>,
+    rtts: HashMap<(u32, Actual), Rtt>,
+    /// Numbers whose destination may be translated by now.
+    doubtful: Vec<u32>,
+    round: u32,
+    /// Questions that may still be asked, and when that was.
+    budget: u64,
+    budget_ns: MonotonicNs,
+}
+
+impl Peers {
+    /// Whether any address of this host may be translated.
+    pub fn is_nat_in_use(&self) -> bool {
+        self.nat == Some(Conntrack::InUse)
+    }
+
+    /// Whether conntrack can be asked, in a word.
+    pub fn state(&self) -> &'static str {
+        self.nat.map_or("unknown", Conntrack::word)
+    }
+
+    /// Looks whether addresses are translated on this host now.
+    pub fn look(&mut self, conntrack: Conntrack) {
+        self.nat = Some(conntrack);
+    }
+
+    /// Whether the kernel has something to tell of every now and then.
+    pub fn has_translated(&self) -> bool {
+        self.is_nat_in_use()
+            && (!self.pending.is_empty() || self.known.iter().any(|known| known.mark == Mark::Translated))
+    }
+
+    fn of(&mut self, number: u32) -> &mut Known {
+        let at = number as usize;
+        if self.known.len() <= at {
+            self.known.resize(at + 1, Known::default());
+        }
+        &mut self.known[at]
+    }
+
+    /// Takes in what the kernel told of connections that have not ended, all of them.
+    pub fn observe_living(&mut self, told: &[Told]) {
+        self.round = self.round.wrapping_add(1);
+        told.iter().for_each(|told| self.observe(told));
+    }
+
+    /// Empties the kernel's ring, up to a bound; gives how many records there were.
+    pub fn observe_ended(&mut self, kernel: &mut Kernel) -> usize {
+        kernel.take_told(limits::TCP_TOLD_PER_TURN, |told| self.observe(&told))
+    }
+
+    fn observe(&mut self, told: &Told) {
+        match self.followed.get(&(told.since_ns, told.local.port)) {
+            Some(followed) => {
+                let actual = followed.actual;
+                self.credit(told, actual);
+            }
+            None if self.pending.len() < limits::TCP_TOLD_PER_TURN => self.pending.push(*told),
+            None => {}
+        }
+    }
+
+    /// Asks conntrack about connections that are new, as far as the budget allows, and about nothing twice. `target` says what
+    /// a number stands for; where it does not know yet, the connection waits for the next time.
+    ///
+    /// # Errors
+    /// What the kernel says. What was not asked about stays without a peer.
+    pub fn resolve(
+        &mut self,
+        kernel: &Kernel,
+        host: &Host,
+        namespaces: &mut Namespaces,
+        target: impl Fn(u32) -> Option<Target>,
+        now_ns: MonotonicNs,
+    ) -> Result<()> {
+        for number in std::mem::take(&mut self.doubtful) {
+            self.of(number).is_checked_again = true;
+            kernel.mark(number, Mark::Unknown)?;
+        }
+        let earned = now_ns.saturating_sub(self.budget_ns).saturating_mul(limits::TCP_LOOKUPS_PER_SECOND);
+        self.budget = (self.budget + earned / 1_000_000_000).min(limits::TCP_LOOKUPS_PER_SECOND);
+        self.budget_ns = now_ns;
+        let (mut pending, waiting) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .partition::<Vec<_>, _>(|told| target(told.number).is_some());
+        self.pending = waiting;
+        // Those of one namespace are asked about together.
+        pending.sort_by_key(|told| told.netns);
+        let mut rest = pending.as_slice();
+        while let Some(first) = rest.first() {
+            let mut batch: Vec<(Told, Destination)> = Vec::with_capacity(BATCH);
+            let mut taken = 0;
+            for told in rest.iter().take_while(|told| told.netns == first.netns) {
+                if batch.len() == BATCH {
+                    break;
+                }
+                taken += 1;
+                let is_known =
+                    self.of(told.number).mark == Mark::Same && !self.of(told.number).is_checked_again;
+                // One answer is enough for what may turn out not to be translated.
+                let is_asked = self.of(told.number).mark != Mark::Translated
+                    && batch.iter().any(|(other, _)| other.number == told.number);
+                if is_asked {
+                    taken -= 1;
+                    break;
+                }
+                if let Some(target) = target(told.number).flatten().filter(|_| !is_known) {
+                    batch.push((*told, target));
+                }
+            }
+            rest = &rest[taken..];
+            if batch.is_empty() {
+                continue;
+            }
+            if self.budget < batch.len() as u64 {
+                break;
+            }
+            self.budget -= batch.len() as u64;
+            self.ask(kernel, host, namespaces, &batch, now_ns)?;
+        }
+        Ok(())
+    }
+
+    fn ask(
+        &mut self,
+        kernel: &Kernel,
+        host: &Host,
+        namespaces: &mut Namespaces,
+        batch: &[(Told, Destination)],
+        now_ns: MonotonicNs,
+    ) -> Result<()> {
+        let Some(netns) = batch.first().map(|(told, _)| u64::from(told.netns)) else {
+            return Ok(());
+        };
+        namespaces.note(netns, batch[0].0.pid);
+        let socket = |end: Destination| SocketAddr::new(end.address, end.port);
+        let tuples: Vec<Tuple> =
+            batch.iter().map(|(told, target)| Tuple::new(socket(told.local), socket(*target))).collect();
+        let answers = namespaces.lookup_many(host, netns, &tuples)?;
+        for ((told, _), answer) in batch.iter().zip(answers) {
+            let mark = if matches!(answer, Answer::Translated(_)) { Mark::Translated } else { Mark::Same };
+            let known = self.of(told.number);
+            let was = known.mark;
+            // Either nothing tracks it, or it is forgotten already.
+            let is_miss = answer == Answer::Unknown && told.is_ended && known.misses < MISSES;
+            known.misses += u8::from(is_miss);
+            // One connection that is not translated does not mean that none is.
+            if !is_miss && (was != Mark::Translated || mark == Mark::Translated) {
+                *known = Known { mark, checked_ns: now_ns, ..Known::default() };
+                if was != mark || mark == Mark::Same {
+                    kernel.mark(told.number, mark)?;
+                }
+            }
+            let actual = match answer {
+                Answer::Translated(peer) => {
+                    Actual::At(Destination { address: peer.ip().to_canonical(), port: peer.port() })
+                }
+                Answer::Same => Actual::Same,
+                Answer::Unknown => continue,
+            };
+            if self.of(told.number).mark == Mark::Translated {
+                self.credit(told, actual);
+                if told.rtt_us > 0 && self.rtts.len() < limits::TCP_PEER_RTTS {
+                    self.rtts.entry((told.number, actual)).or_default().note(told.rtt_us, now_ns);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Credits `actual` with what a connection has done since it was heard of last.
+    fn credit(&mut self, told: &Told, actual: Actual) {
+        let key = (told.since_ns, told.local.port);
+        let values = Values {
+            successes: 1,
+            connect_ns: told.connect_ns,
+            sent: told.sent,
+            received: told.received,
+            retransmits: u64::from(told.retransmits),
+        };
+        let before = self.followed.get(&key).map_or_else(Values::default, |followed| followed.values);
+        let credits = self.credits.entry(told.number).or_default();
+        let growth = values.minus(before);
+        match credits.iter_mut().find(|(known, _)| *known == actual) {
+            Some((_, credit)) => *credit = credit.plus(growth),
+            None => credits.push((actual, growth)),
+        }
+        if told.is_ended {
+            self.followed.remove(&key);
+        } else if self.followed.len() < limits::TCP_FOLLOWED || self.followed.contains_key(&key) {
+            let (number, is_established, round) = (told.number, told.is_established, self.round);
+            let values = values.most(before);
+            self.followed.insert(key, Followed { number, actual, values, is_established, round });
+        }
+    }
+
+    /// Before what was counted is distributed: what is followed and was not told of in this round is gone.
+    pub fn count_active(&mut self, now_ns: MonotonicNs) {
+        let round = self.round;
+        self.followed.retain(|_, followed| followed.round == round);
+        self.active.clear();
+        for followed in self.followed.values().filter(|followed| followed.is_established) {
+            let active = self.active.entry(followed.number).or_default();
+            match active.iter_mut().find(|(actual, _)| *actual == followed.actual) {
+                Some((_, count)) => *count += 1,
+                None => active.push((followed.actual, 1)),
+            }
+        }
+        self.rtts.retain(|_, rtt| rtt.least(now_ns).is_some());
+    }
+
+    fn is_split(&self, number: u32) -> bool {
+        self.is_nat_in_use() && self.known.get(number as usize).is_none_or(|known| known.mark != Mark::Same)
+    }
+
+    /// Adds `growth` of a number to who answered for it. Gives how many connections nobody is known to have answered.
+    pub fn distribute(&mut self, number: u32, growth: Values, total: &mut Total, now_ns: MonotonicNs) -> u64 {
+        if !self.is_split(number) {
+            let split = &mut total.split(Actual::Same).values;
+            *split = split.plus(growth);
+            let known = self.of(number);
+            let age_ns = now_ns.saturating_sub(known.checked_ns);
+            let is_old = age_ns > limits::TCP_TRANSLATION_AGE.as_nanos() as u64;
+            let is_checked = known.mark == Mark::Same && known.checked_ns > 0;
+            if growth.successes > 0 && is_checked && is_old && !known.is_checked_again {
+                self.doubtful.push(number);
+            }
+            return 0;
+        }
+        let mut rest = growth;
+        if let Some(credits) = self.credits.get_mut(&number) {
+            for (actual, credit) in credits.iter_mut() {
+                let part = credit.least(rest);
+                (rest, *credit) = (rest.minus(part), credit.minus(part));
+                let split = &mut total.split(*actual).values;
+                *split = split.plus(part);
+            }
+            credits.retain(|(_, credit)| !credit.is_zero());
+            // What was told of is in the counts by now; what is still left was never there.
+            if growth.is_zero() || credits.is_empty() {
+                self.credits.remove(&number);
+            }
+        }
+        if rest.is_zero() {
+            return 0;
+        }
+        // Connects that were never answered were translated by nobody.
+        let is_unanswered =
+            rest.successes == 0 && total.splits.iter().all(|split| split.values.successes == 0);
+        let split = total.split(if is_unanswered { Actual::Same } else { Actual::Unknown });
+        split.values = split.values.plus(rest);
+        rest.successes
+    }
+
+    /// Adds connections established now to who answers for them.
+    pub fn distribute_active(&self, number: u32, active: u64, total: &mut Total) {
+        let mut rest = active;
+        if self.is_split(number) {
+            for (actual, count) in self.active.get(&number).map_or(&[][..], Vec::as_slice) {
+                let part = rest.min(*count);
+                rest -= part;
+                total.split(*actual).active += part;
+            }
+            if rest > 0 {
+                total.split(Actual::Unknown).active += rest;
+            }
+            return;
+        }
+        total.split(Actual::Same).active += rest;
+    }
+
+    /// Hands out the round trips, in microseconds, to who answers for a number; `all_us` is the smallest of all of them.
+    pub fn each_rtt(
+        &self,
+        number: u32,
+        all_us: Option<u32>,
+        now_ns: MonotonicNs,
+        mut each: impl FnMut(Actual, u32),
+    ) {
+        if !self.is_split(number) {
+            return all_us.into_iter().for_each(|us| each(Actual::Same, us));
+        }
+        let of_number = self.rtts.iter().filter(|((known, _), _)| *known == number);
+        for ((_, actual), rtt) in of_number {
+            rtt.least(now_ns).into_iter().for_each(|us| each(*actual, us));
+        }
+    }
+
+    /// The number stands for something else from now on.
+    pub fn forget(&mut self, number: u32) {
+        *self.of(number) = Known::default();
+        self.credits.remove(&number);
+        self.rtts.retain(|(known, _), _| *known != number);
+        self.followed.retain(|_, followed| followed.number != number);
+    }
+}
