@@ -51,6 +51,17 @@ const volatile struct {
 	__u32 networks; /* how many there are; 0 keeps all public addresses */
 	__u32 pad;
 	struct network public_networks[NETWORKS];
+	/* Offsets in the record of the classic tracepoint, where that is used. */
+	struct {
+		__u16 skaddr;
+		__u16 oldstate;
+		__u16 newstate;
+		__u16 dport;
+		__u16 protocol;
+		__u16 protocol_size;
+		__u16 daddr_v6;
+		__u16 pad;
+	} fields;
 } settings;
 
 /* What user space may change while the programs run. */

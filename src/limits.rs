@@ -185,6 +185,9 @@ pub const TCP_LISTEN_CLOSED: Duration = Duration::from_secs(600);
 /// How old the list of listeners may be when none is known to have come or gone: their sockets may have been handed on.
 pub const TCP_LISTENERS_AGE: Duration = Duration::from_secs(60);
 
+/// Open files of containers looked at for listeners where no BPF program can: 2 us each.
+pub const FILES_LOOKED_AT: usize = 50_000;
+
 /// The list of listeners is made anew at most once in this many times what it costs: every open file is looked at.
 pub const TCP_LISTENERS_PATIENCE: u32 = 100;
 

@@ -36,4 +36,5 @@ pub mod pressure;
 pub mod self_status;
 pub mod stat;
 pub(crate) mod text;
+pub mod trace_format;
 pub mod uptime;

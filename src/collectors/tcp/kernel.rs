@@ -1,416 +1,159 @@
-//! What `bpf/tcp*.bpf.c` keep in the kernel: the layout of their maps, and the way in.
+//! The ways into the kernel: `bpf/tcp*.bpf.c`, loaded and attached, and their maps.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
-use crate::debug;
-use crate::error::{Context, Reason, Result};
-use crate::limits;
+use super::layout::{Bytes, Counts, Destination, KernelOwner, Listener, Living, Mark, Tallies, Told};
+use crate::error::{Context, Error, Reason, Result};
+use crate::host::{Host, read_bounded};
+use crate::procfs::trace_format;
 use crate::sys::bpf::{Iterator, Links, Loaded, Map, Object, Ring};
 use crate::world::World;
+use crate::{debug, info, limits};
 
-/// Spans in which the smallest round trip is kept, `RTT_SPANS`.
-pub const RTT_SPANS: usize = 4;
-/// A span is 2 to this power nanoseconds, `RTT_SPAN_SHIFT`.
-const RTT_SPAN_SHIFT: u32 = 34;
 /// Ranges of ports the program has room for, `PORT_RANGES`.
 const PORT_RANGES: usize = 4;
 /// Networks the program has room for, `NETWORKS`.
 const NETWORKS: usize = limits::PUBLIC_NETWORKS;
-/// Bytes of `struct cgroup_ids`.
-pub const CGROUP_IDS: usize = 32;
-/// Bytes of `struct told`.
-const TOLD: usize = 80;
-/// Bytes of `struct listener`.
-const LISTENER: usize = CGROUP_IDS + 32;
 
-/// The span a moment on the monotonic clock is in.
-pub fn span(now_ns: u64) -> u32 {
-    (now_ns >> RTT_SPAN_SHIFT) as u32
-}
-
-/// Takes numbers from the front of some bytes.
-struct Bytes<'a>(&'a [u8]);
-
-impl Bytes<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (bytes, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*bytes)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.take().map(u16::from_ne_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.take().map(u32::from_ne_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.take().map(u64::from_ne_bytes)
-    }
-}
-
-/// An address as the programs write it: IPv4 in the first four bytes.
-fn address(bytes: [u8; 16], family: u16) -> Option<IpAddr> {
-    match i32::from(family) {
-        libc::AF_INET => Some(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).into()),
-        libc::AF_INET6 => Some(Ipv6Addr::from(bytes).into()),
-        _ => None,
-    }
-}
-
-/// `struct counts`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Connects begun.
-    pub attempts: u64,
-    /// Of those, that reached ESTABLISHED.
-    pub successes: u64,
-    /// Of those, that did not.
-    pub failures: u64,
-    /// Successes that have left ESTABLISHED.
-    pub closes: u64,
-    /// Attempts whose socket is closed.
-    pub ends: u64,
-    /// Nanoseconds that successes took.
-    pub connect_ns: u64,
-    /// Bytes sent, of the ended ones.
-    pub sent: u64,
-    /// Bytes received, of the ended ones.
-    pub received: u64,
-    /// Segments sent again, of the ended ones.
-    pub retransmits: u64,
-    /// Smallest round trips of the ended ones by span.
-    rtt: [u64; RTT_SPANS],
-}
-
-impl Counts {
-    /// Reads a value of map `counts`.
-    pub fn decode(value: &[u8]) -> Option<Counts> {
-        let mut bytes = Bytes(value);
-        Some(Counts {
-            attempts: bytes.u64()?,
-            successes: bytes.u64()?,
-            failures: bytes.u64()?,
-            closes: bytes.u64()?,
-            ends: bytes.u64()?,
-            connect_ns: bytes.u64()?,
-            sent: bytes.u64()?,
-            received: bytes.u64()?,
-            retransmits: bytes.u64()?,
-            rtt: [bytes.u64()?, bytes.u64()?, bytes.u64()?, bytes.u64()?],
-        })
-    }
-
-    /// Connections that are established now.
-    pub fn active(&self) -> u64 {
-        self.successes.saturating_sub(self.closes)
-    }
-
-    /// True when no socket is left that could change it.
-    pub fn is_settled(&self) -> bool {
-        self.attempts == self.ends
-    }
-
-    /// The smallest round trip, in microseconds, of connections that ended in the last minute.
-    pub fn rtt_us(&self, now_ns: u64) -> Option<u32> {
-        let now = span(now_ns);
-        let recent = |slot: &&u64| now.wrapping_sub((**slot >> 32) as u32) < RTT_SPANS as u32;
-        self.rtt.iter().filter(recent).map(|&slot| slot as u32).filter(|&us| us > 0).min()
-    }
-}
-
-/// `struct living`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Living {
-    pass: u32,
-    /// The smallest round trip of connections heard from in the last minute, in microseconds; 0 without any.
-    pub rtt_us: u32,
-    /// Bytes sent.
-    pub sent: u64,
-    /// Bytes received.
-    pub received: u64,
-    /// Segments sent again.
-    pub retransmits: u64,
-}
-
-impl Living {
-    fn decode(value: &[u8]) -> Option<Living> {
-        let mut bytes = Bytes(value);
-        Some(Living {
-            pass: bytes.u32()?,
-            rtt_us: bytes.u32()?,
-            sent: bytes.u64()?,
-            received: bytes.u64()?,
-            retransmits: bytes.u64()?,
-        })
-    }
-}
-
-/// Where to: `struct destination`, without its owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Destination {
-    /// IPv4-mapped IPv6 is IPv4 here.
-    pub address: IpAddr,
-    /// In host byte order.
-    pub port: u16,
-}
-
-impl Destination {
-    /// The last one in order.
-    pub const LAST: Destination =
-        Destination { address: IpAddr::V6(Ipv6Addr::new(!0, !0, !0, !0, !0, !0, !0, !0)), port: !0 };
-
-    /// Owner and destination of a key.
-    pub fn decode(key: &[u8]) -> Option<(u64, Destination)> {
-        let mut bytes = Bytes(key);
-        let (owner, raw, port, family) = (bytes.u64()?, bytes.take()?, bytes.u16()?, bytes.u16()?);
-        Some((owner, Destination { address: address(raw, family)?, port }))
-    }
-
-    /// The key `decode` reads.
-    fn key(self, owner: u64) -> [u8; 32] {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&owner.to_ne_bytes());
-        let family = match self.address {
-            IpAddr::V4(address) => {
-                key[8..12].copy_from_slice(&address.octets());
-                libc::AF_INET
-            }
-            IpAddr::V6(address) => {
-                key[8..24].copy_from_slice(&address.octets());
-                libc::AF_INET6
-            }
-        };
-        key[24..26].copy_from_slice(&self.port.to_ne_bytes());
-        key[26..28].copy_from_slice(&(family as u16).to_ne_bytes());
-        key
-    }
-}
-
-/// Prints as labels have it, `10.0.0.1:80` and `[::1]:80`.
-impl std::fmt::Display for Destination {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::net::SocketAddr::new(self.address, self.port).fmt(f)
-    }
-}
-
-/// `struct owner`: a set of cgroups whose tasks have connected.
+/// How connections are followed in the kernel, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KernelOwner {
-    /// What keys of destinations refer to.
-    pub id: u64,
-    /// Number of the counts of its destinations beyond a cap.
-    pub other: u32,
+pub enum Door {
+    /// In the storage of their sockets.
+    Storage,
+    /// In a table by socket.
+    Table,
+    /// In a table, by what the classic tracepoint says of them.
+    Tracepoint,
 }
 
-impl KernelOwner {
-    fn decode(value: &[u8]) -> Option<KernelOwner> {
-        let mut bytes = Bytes(value);
-        Some(KernelOwner { id: bytes.u64()?, other: bytes.u32()? })
+impl Door {
+    /// The label value.
+    pub fn word(self) -> &'static str {
+        match self {
+            Door::Storage => "storage",
+            Door::Table => "table",
+            Door::Tracepoint => "tracepoint",
+        }
     }
-}
-
-/// `struct told`: a connection whose destination is translated, or may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told {
-    /// With the local port what tells it from others.
-    pub since_ns: u64,
-    /// How long it took to connect, in nanoseconds.
-    pub connect_ns: u64,
-    /// Bytes sent so far.
-    pub sent: u64,
-    /// Bytes received so far.
-    pub received: u64,
-    /// Segments sent again so far.
-    pub retransmits: u32,
-    /// Its smallest round trip in microseconds; 0 when it was silent for a minute.
-    pub rtt_us: u32,
-    /// The number of its counts.
-    pub number: u32,
-    /// Inode number of its network namespace.
-    pub netns: u32,
-    /// The process that connected, which may be gone.
-    pub pid: u32,
-    /// Whether it is established now.
-    pub is_established: bool,
-    /// Whether this is the last word about it.
-    pub is_ended: bool,
-    /// Its own end.
-    pub local: Destination,
-}
-
-impl Told {
-    fn decode(record: &[u8]) -> Option<Told> {
-        let mut bytes = Bytes(record);
-        let (since_ns, connect_ns, sent, received) = (bytes.u64()?, bytes.u64()?, bytes.u64()?, bytes.u64()?);
-        let (retransmits, rtt_us, number, netns) = (bytes.u32()?, bytes.u32()?, bytes.u32()?, bytes.u32()?);
-        let pid = bytes.u32()?;
-        let (phase, family, port, _) = (bytes.u16()?, bytes.u16()?, bytes.u16()?, bytes.take::<6>()?);
-        let local = Destination { address: address(bytes.take()?, family)?, port };
-        let (is_established, is_ended) = (phase == 1, phase == 3);
-        Some(Told {
-            since_ns,
-            connect_ns,
-            sent,
-            received,
-            retransmits,
-            rtt_us,
-            number,
-            netns,
-            pid,
-            is_established,
-            is_ended,
-            local,
-        })
-    }
-}
-
-/// `struct listener`: a socket that listens, as one task has it open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listener {
-    /// The cgroups of the task.
-    pub ids: [u8; CGROUP_IDS],
-    /// Inode number of the network namespace.
-    pub netns: u32,
-    /// The task's process.
-    pub pid: u32,
-    /// Where it listens; the wildcard address for everywhere.
-    pub local: Destination,
-    /// Whether an IPv6 wildcard leaves out IPv4.
-    pub is_v6_only: bool,
-}
-
-impl Listener {
-    fn decode(record: &[u8]) -> Option<Listener> {
-        let mut bytes = Bytes(record);
-        let (ids, netns, pid, raw) = (bytes.take()?, bytes.u32()?, bytes.u32()?, bytes.take()?);
-        let (port, family, v6_only) = (bytes.u16()?, bytes.u16()?, bytes.u16()?);
-        let local = Destination { address: address(raw, family)?, port };
-        Some(Listener { ids, netns, pid, local, is_v6_only: v6_only != 0 })
-    }
-}
-
-/// `struct tallies`.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Tallies {
-    /// Connections that could not be followed for want of memory.
-    pub lost: u64,
-    /// Changes of sockets to and from LISTEN.
-    pub listens: u64,
-}
-
-impl Tallies {
-    fn decode(value: &[u8]) -> Option<Tallies> {
-        let mut bytes = Bytes(value);
-        Some(Tallies { lost: bytes.u64()?, listens: bytes.u64()? })
-    }
-}
-
-/// What is known about a number's destination being translated, `enum mark`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Mark {
-    /// Nothing yet: the kernel tells of its connections.
-    #[default]
-    Unknown,
-    /// It is not: the kernel keeps quiet.
-    Same,
-    /// It is: the kernel tells of its connections.
-    Translated,
 }
 
 /// The programs, attached, and their maps.
 pub struct Kernel {
+    /// How connections are followed.
+    pub door: Door,
     owners: Map,
     destinations: Map,
     removed: Map,
     counts: Map,
-    living: Map,
-    marks: Map,
     control: Map,
     tallies: Map,
     free_numbers: Map,
-    listening: Map,
-    told: Map,
     connections: Map,
+    sockets: Option<Sockets>,
+    _links: Links,
+    pass: u32,
+}
+
+/// What can only be had where programs may look into sockets.
+struct Sockets {
+    living: Map,
+    marks: Map,
+    told: Map,
+    listening: Map,
     /// Connections of translated destinations that have ended.
     ring: Ring,
     live: Iterator,
     listeners: Iterator,
-    _links: Links,
-    pass: u32,
 }
 
 impl Kernel {
     /// Loads and attaches the programs, and has them count what is connected already.
     ///
     /// # Errors
-    /// What the kernel says to the last of the ways in.
+    /// What the kernel says to the best of the ways in that is not just missing.
     pub fn open(world: &World) -> Result<Kernel> {
-        static STORAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tcp.bpf.o.gz"));
-        static HASH: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tcp_hash.bpf.o.gz"));
-        let opened = Kernel::load(world, STORAGE).context("tcp.bpf.c");
-        match opened {
-            // Before Linux 5.11 tracing programs may not use the storage of sockets.
-            Err(error) if error.reason() == Reason::NotSupported => {
-                debug!("tcp: {error}; trying a table instead");
-                Kernel::load(world, HASH).context("tcp_hash.bpf.c")
+        // Before Linux 5.11 tracing programs may not use the storage of sockets; some kernels have no type information.
+        let is_missing = |error: &Error| matches!(error.reason(), Reason::NotSupported | Reason::NoBtf);
+        let mut first = None;
+        for door in [Door::Storage, Door::Table, Door::Tracepoint] {
+            match Kernel::load(world, door).context(format_args!("tcp ({})", door.word())) {
+                Ok(kernel) => {
+                    if door == Door::Tracepoint {
+                        info!("tcp: without type information bytes, retransmits and latency are absent");
+                    }
+                    return Ok(kernel);
+                }
+                Err(error) if is_missing(&error) => {
+                    debug!("{error}");
+                    first.get_or_insert(error);
+                }
+                // The last way has needs of its own, and the reason for going it says more.
+                Err(error) => return Err(first.filter(|_| door == Door::Tracepoint).unwrap_or(error)),
             }
-            opened => opened,
         }
+        Err(first.unwrap_or_else(|| Error::new(Reason::Failed, "no way in")))
     }
 
-    fn load(world: &World, object: &[u8]) -> Result<Kernel> {
-        let mut object = Object::open("tcp", object)?;
+    fn load(world: &World, door: Door) -> Result<Kernel> {
+        let mut object = match door {
+            Door::Storage => Object::open("tcp", include_bytes!(concat!(env!("OUT_DIR"), "/tcp.bpf.o.gz"))),
+            Door::Table => {
+                Object::open("tcp", include_bytes!(concat!(env!("OUT_DIR"), "/tcp_hash.bpf.o.gz")))
+            }
+            Door::Tracepoint => {
+                Object::open("tcp", include_bytes!(concat!(env!("OUT_DIR"), "/tcp_plain.bpf.o.gz")))
+            }
+        }?;
         let destinations = world.config.tcp_destinations;
         // Each owner needs a number for what is beyond its cap; number 0 is for what is beyond theirs.
         let numbers = destinations + limits::TCP_OWNERS + 1;
-        for (map, entries) in [
+        let mut sizes = vec![
             ("owners", limits::TCP_OWNERS),
             ("removed", limits::TCP_OWNERS),
             ("destinations", destinations),
             ("counts", numbers),
-            ("living", numbers),
-            ("marks", numbers),
             ("free_numbers", numbers),
-            ("listening", limits::TCP_LISTENERS),
-        ] {
+        ];
+        if door != Door::Tracepoint {
+            sizes.extend([("living", numbers), ("marks", numbers), ("listening", limits::TCP_LISTENERS)]);
+        }
+        for (map, entries) in sizes {
             object.set_max_entries(map, entries)?;
         }
-        object.set_constants(&settings(world))?;
+        object.set_constants(&settings(world, door)?)?;
         let loaded = object.load()?;
-        let mut kernel = Kernel::of(&loaded)?;
+        let mut kernel = Kernel::of(&loaded, door)?;
         // The last one pushed is handed out first, so the numbers in use stay small.
         for number in (1..numbers).rev() {
             kernel.free_numbers.push(&number.to_ne_bytes())?;
         }
         kernel._links.append(loaded.attach_program("on_state").context("on_state")?);
-        kernel._links.append(loaded.attach_program("on_state_again").context("on_state_again")?);
-        kernel.adopt(&loaded.iterator("adopted", None)?)?;
+        if door != Door::Tracepoint {
+            kernel._links.append(loaded.attach_program("on_state_again").context("on_state_again")?);
+            let adopted = loaded.iterator("adopted", None)?;
+            kernel.adopt(&adopted)?;
+        }
         Ok(kernel)
     }
 
-    fn of(loaded: &Loaded) -> Result<Kernel> {
+    fn of(loaded: &Loaded, door: Door) -> Result<Kernel> {
         let connections = loaded.map("connections")?;
-        let told = loaded.map("told")?;
+        let sockets = match door {
+            Door::Tracepoint => None,
+            Door::Storage | Door::Table => Some(Sockets::of(loaded, &connections)?),
+        };
         Ok(Kernel {
+            door,
             owners: loaded.map("owners")?,
             destinations: loaded.map("destinations")?,
             removed: loaded.map("removed")?,
             counts: loaded.map("counts")?,
-            living: loaded.map("living")?,
-            marks: loaded.map("marks")?,
             control: loaded.map("control")?,
             tallies: loaded.map("tallies")?,
             free_numbers: loaded.map("free_numbers")?,
-            listening: loaded.map("listening")?,
-            ring: Ring::open(&told)?,
-            told,
-            live: loaded.iterator("live", Some(&connections))?,
-            listeners: loaded.iterator("listeners", None)?,
             connections,
+            sockets,
             _links: Links::default(),
             pass: 0,
         })
@@ -420,6 +163,9 @@ impl Kernel {
     /// listened on were made by somebody else.
     fn adopt(&self, adopted: &Iterator) -> Result<()> {
         let mut ports: Vec<[u8; 8]> = Vec::new();
+        let Some(sockets) = &self.sockets else {
+            return Ok(());
+        };
         self.each_listener(|listener| {
             let mut key = [0; 8];
             key[..4].copy_from_slice(&listener.netns.to_ne_bytes());
@@ -429,10 +175,10 @@ impl Kernel {
         ports.sort_unstable();
         ports.dedup();
         for key in ports.iter().take(limits::TCP_LISTENERS as usize) {
-            self.listening.set(key, &[0; 4])?;
+            sockets.listening.set(key, &[0; 4])?;
         }
         adopted.run(1, |_| {})?;
-        ports.iter().try_for_each(|key| self.listening.delete(key))
+        ports.iter().try_for_each(|key| sockets.listening.delete(key))
     }
 
     /// Hands every owner with its key to `each`.
@@ -488,14 +234,17 @@ impl Kernel {
         let mut control = [0; 8];
         control[..4].copy_from_slice(&self.pass.to_ne_bytes());
         control[4..].copy_from_slice(&u32::from(is_nat_in_use).to_ne_bytes());
+        let Some(sockets) = &mut self.sockets else {
+            return Ok(());
+        };
         self.control.set(&[0; 4], &control)?;
-        self.live.run(TOLD, |record| {
+        sockets.live.run(Told::SIZE, |record| {
             if let Some(record) = Told::decode(record) {
                 told(record);
             }
         })?;
         let pass = self.pass;
-        self.living.for_first(count, |number, value| {
+        sockets.living.for_first(count, |number, value| {
             if let Some(living) = Living::decode(value).filter(|living| living.pass == pass) {
                 each(number, living);
             }
@@ -504,23 +253,31 @@ impl Kernel {
 
     /// Takes up to `max` records of connections that have ended from the ring; gives how many.
     pub fn take_told(&mut self, max: usize, mut each: impl FnMut(Told)) -> usize {
-        self.ring.consume(max, |record| {
+        let Some(sockets) = &mut self.sockets else {
+            return 0;
+        };
+        sockets.ring.consume(max, |record| {
             if let Some(record) = Told::decode(record) {
                 each(record);
             }
         })
     }
 
-    /// Hands every listening socket, once for each task that has it open, to `each`.
+    /// Hands every listening socket, once for each task that has it open, to `each`; false when only user space can look for
+    /// them.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn each_listener(&self, mut each: impl FnMut(Listener)) -> Result<()> {
-        self.listeners.run(LISTENER, |record| {
+    pub fn each_listener(&self, mut each: impl FnMut(Listener)) -> Result<bool> {
+        let Some(sockets) = &self.sockets else {
+            return Ok(false);
+        };
+        sockets.listeners.run(Listener::SIZE, |record| {
             if let Some(listener) = Listener::decode(record) {
                 each(listener);
             }
-        })
+        })?;
+        Ok(true)
     }
 
     /// What the programs counted about themselves.
@@ -537,7 +294,8 @@ impl Kernel {
     /// # Errors
     /// What the kernel says.
     pub fn mark(&self, number: u32, mark: Mark) -> Result<()> {
-        self.marks.set(&number.to_ne_bytes(), &(mark as u32).to_ne_bytes())
+        let marks = self.sockets.as_ref().map(|sockets| &sockets.marks);
+        marks.map_or(Ok(()), |marks| marks.set(&number.to_ne_bytes(), &(mark as u32).to_ne_bytes()))
     }
 
     /// Removes the key of a destination, so that nobody new finds its number.
@@ -576,32 +334,47 @@ impl Kernel {
     }
 
     /// What becomes readable when many connections of translated destinations have ended.
-    pub fn ring_fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
+    pub fn ring_fd(&self) -> Option<RawFd> {
+        self.sockets.as_ref().map(|sockets| sockets.ring.as_raw_fd())
     }
 
     /// All maps.
-    pub fn maps(&self) -> [RawFd; 12] {
+    pub fn maps(&self, each: &mut dyn FnMut(RawFd)) {
+        let sockets = self.sockets.iter();
+        let of_sockets = sockets.flat_map(|all| [&all.living, &all.marks, &all.told, &all.listening]);
         [
             &self.owners,
             &self.destinations,
             &self.removed,
             &self.counts,
-            &self.living,
-            &self.marks,
             &self.control,
             &self.tallies,
             &self.free_numbers,
-            &self.listening,
-            &self.told,
             &self.connections,
         ]
-        .map(AsRawFd::as_raw_fd)
+        .into_iter()
+        .chain(of_sockets)
+        .for_each(|map| each(map.as_raw_fd()));
+    }
+}
+
+impl Sockets {
+    fn of(loaded: &Loaded, connections: &Map) -> Result<Sockets> {
+        let told = loaded.map("told")?;
+        Ok(Sockets {
+            living: loaded.map("living")?,
+            marks: loaded.map("marks")?,
+            listening: loaded.map("listening")?,
+            ring: Ring::open(&told)?,
+            told,
+            live: loaded.iterator("live", Some(connections))?,
+            listeners: loaded.iterator("listeners", None)?,
+        })
     }
 }
 
 /// `settings` of the programs.
-fn settings(world: &World) -> Vec<u8> {
+fn settings(world: &World, door: Door) -> Result<Vec<u8>> {
     let config = &world.config;
     // The kernel's inode numbers of namespaces have 32 bits.
     let host_netns = world.namespaces.as_ref().map_or(0, |namespaces| namespaces.host() as u32);
@@ -631,5 +404,31 @@ fn settings(world: &World) -> Vec<u8> {
         bytes.extend_from_slice(&mask);
         bytes.extend_from_slice(&family.to_ne_bytes());
     }
-    bytes
+    let fields = if door == Door::Tracepoint { fields(&world.host)? } else { [0; 8] };
+    bytes.extend(fields.into_iter().flat_map(u16::to_ne_bytes));
+    Ok(bytes)
+}
+
+/// Where the fields of the classic tracepoint's record are.
+fn fields(host: &Host) -> Result<[u16; 8]> {
+    const FORMAT: &str = "events/sock/inet_sock_set_state/format";
+    let mounts = ["kernel/tracing", "kernel/debug/tracing"].map(|mount| host.sys(mount).join(FORMAT));
+    let read = mounts.iter().find_map(|path| read_bounded(path, limits::KERNEL_FILE_BYTES).ok());
+    let format = read.ok_or_else(|| Error::new(Reason::NotFound, format!("tracefs: no {FORMAT}")))?;
+    let format = String::from_utf8_lossy(&format);
+    let field = |name: &str| {
+        trace_format::field(&format, name)
+            .ok_or_else(|| Error::new(Reason::NotSupported, format!("{FORMAT} has no {name}")))
+    };
+    let protocol = field("protocol")?;
+    Ok([
+        field("skaddr")?.offset,
+        field("oldstate")?.offset,
+        field("newstate")?.offset,
+        field("dport")?.offset,
+        protocol.offset,
+        protocol.size,
+        field("daddr_v6")?.offset,
+        0,
+    ])
 }

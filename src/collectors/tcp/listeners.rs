@@ -1,11 +1,13 @@
 //! Where containers listen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
-use super::kernel::{Kernel, Listener};
+use super::by_files;
+use super::kernel::Kernel;
+use super::layout::Destination;
 use super::table::instance_of;
-use crate::containers::IdentityId;
+use crate::containers::{IdentityId, InstanceId};
 use crate::error::Result;
 use crate::limits::{self, Limit};
 use crate::sys::clock::{self, MonotonicNs};
@@ -42,6 +44,8 @@ pub struct Listeners {
     changes: Option<u64>,
     looked_ns: MonotonicNs,
     cost_ns: u64,
+    /// Where the programs do not know of namespaces: containers that are not in the host's.
+    pub foreign: HashSet<InstanceId>,
 }
 
 impl Listeners {
@@ -64,10 +68,9 @@ impl Listeners {
             || age_ns >= limits::TCP_LISTENERS_AGE.as_nanos() as u64;
         if is_due {
             let began_ns = clock::monotonic_ns();
-            let mut found = Vec::new();
-            kernel.each_listener(|listener| found.push(listener))?;
-            found.sort_unstable_by_key(|listener| (listener.ids, listener.netns, listener.local));
-            found.dedup_by_key(|listener| (listener.ids, listener.netns, listener.local));
+            let mut found = look(kernel, world, &mut self.foreign)?;
+            found.sort_unstable_by_key(|open| (open.instance, open.netns, open.local));
+            found.dedup_by_key(|open| (open.instance, open.netns, open.local));
             let open = open_addresses(&found, world);
             self.update(open, now_ns);
             (self.changes, self.looked_ns) = (Some(changes), now_ns);
@@ -122,8 +125,34 @@ impl Listeners {
     }
 }
 
+/// A listening socket that a container has open.
+#[derive(Debug, Clone, Copy)]
+pub struct Open {
+    /// The container.
+    pub instance: InstanceId,
+    /// Inode number of the socket's network namespace.
+    pub netns: u64,
+    /// A process in it.
+    pub pid: u32,
+    /// Where it listens; the wildcard address for everywhere.
+    pub local: Destination,
+    /// Whether an IPv6 wildcard leaves out IPv4.
+    pub is_v6_only: bool,
+}
+
+fn look(kernel: &Kernel, world: &mut World, foreign: &mut HashSet<InstanceId>) -> Result<Vec<Open>> {
+    let mut found = Vec::new();
+    let is_complete = kernel.each_listener(|listener| {
+        if let Some(instance) = instance_of(&world.containers, &listener.ids) {
+            let (netns, pid, local) = (u64::from(listener.netns), listener.pid, listener.local);
+            found.push(Open { instance, netns, pid, local, is_v6_only: listener.is_v6_only });
+        }
+    })?;
+    Ok(if is_complete { found } else { by_files::listeners(world, foreign) })
+}
+
 /// The addresses at which the sockets found can be reached, by who has them open.
-fn open_addresses(found: &[Listener], world: &mut World) -> BTreeSet<(IdentityId, SocketAddr)> {
+fn open_addresses(found: &[Open], world: &mut World) -> BTreeSet<(IdentityId, SocketAddr)> {
     let mut open = BTreeSet::new();
     let mut counts: BTreeMap<IdentityId, usize> = BTreeMap::new();
     for listener in found {
@@ -131,9 +160,9 @@ fn open_addresses(found: &[Listener], world: &mut World) -> BTreeSet<(IdentityId
         if world.config.is_ephemeral(port) {
             continue;
         }
-        let instance = instance_of(&world.containers, &listener.ids);
-        let identity = instance.and_then(|id| world.containers.instance(id)?.identity);
-        let Some(identity) = identity else {
+        let Some(identity) =
+            world.containers.instance(listener.instance).and_then(|instance| instance.identity)
+        else {
             continue;
         };
         for address in reached_at(listener, world) {
@@ -154,9 +183,9 @@ fn open_addresses(found: &[Listener], world: &mut World) -> BTreeSet<(IdentityId
 }
 
 /// The addresses of a listener: its own, or all of its network namespace.
-fn reached_at(listener: &Listener, world: &mut World) -> Vec<IpAddr> {
+fn reached_at(listener: &Open, world: &mut World) -> Vec<IpAddr> {
     let address = listener.local.address;
-    let netns = u64::from(listener.netns);
+    let netns = listener.netns;
     let Some(namespaces) = world.namespaces.as_mut() else {
         return vec![address];
     };

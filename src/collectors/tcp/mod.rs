@@ -1,6 +1,8 @@
 //! TCP connections of containers and where they listen: counted in the kernel by `bpf/tcp*.bpf.c` and read on the timer.
 
+mod by_files;
 mod kernel;
+mod layout;
 mod listeners;
 mod peers;
 mod table;
@@ -8,7 +10,8 @@ mod total;
 
 use std::os::fd::RawFd;
 
-use self::kernel::{Kernel, Tallies};
+use self::kernel::{Door, Kernel};
+use self::layout::Tallies;
 use self::listeners::Listeners;
 use self::peers::Peers;
 use self::table::Table;
@@ -88,6 +91,11 @@ static UNRESOLVED: Desc = Desc::counter(
     "Connections to translated destinations whose actual one could not be found out in time.",
     &[],
 );
+static DOOR: Desc = Desc::state(
+    "nodeprobe_tcp_door_info",
+    "How connections are followed: storage (of sockets), table or tracepoint, which knows no bytes, retransmits and latency.",
+    &["door"],
+);
 static NAT: Desc = Desc::state(
     "nodeprobe_nat_info",
     "Whether connection tracking is asked for actual destinations, or why not.",
@@ -115,6 +123,7 @@ pub static SPEC: Spec = Spec {
         &CAPACITY,
         &OTHER,
         &UNRESOLVED,
+        &DOOR,
         &NAT,
     ],
     open,
@@ -169,6 +178,9 @@ impl Tcp {
             if split.active > 0 {
                 out.container(labels, &ACTIVE, &pair, split.active as f64);
             }
+            if self.kernel.door == Door::Tracepoint {
+                continue;
+            }
             if values.retransmits > 0 {
                 out.container(labels, &RETRANSMITS, &pair, values.retransmits as f64);
             }
@@ -182,7 +194,7 @@ impl Tcp {
 
 impl Collector for Tcp {
     fn fds(&self, wait: &mut dyn FnMut(RawFd)) {
-        wait(self.kernel.ring_fd());
+        self.kernel.ring_fd().into_iter().for_each(wait);
     }
 
     fn ready(&mut self, world: &mut World, _fd: RawFd) -> Result<()> {
@@ -207,10 +219,11 @@ impl Collector for Tcp {
         self.peers.observe_ended(&mut self.kernel);
         let resolved = self.resolve(world);
         self.peers.count_active(now_ns);
-        self.unresolved += self.table.attribute(&mut self.peers, &world.containers, now_ns);
-        self.table.release(&self.kernel, &mut self.peers, &world.containers, now_ns)?;
         self.tallies = self.kernel.tallies()?;
         self.listeners.refresh(&self.kernel, self.tallies.listens, world)?;
+        let foreign = &self.listeners.foreign;
+        self.unresolved += self.table.attribute(&mut self.peers, &world.containers, foreign, now_ns);
+        self.table.release(&self.kernel, &mut self.peers, &world.containers, now_ns)?;
         resolved
     }
 
@@ -246,10 +259,11 @@ impl Collector for Tcp {
         out.add(&CAPACITY, &[], f64::from(world.config.tcp_destinations));
         out.add(&OTHER, &[], self.table.overflow as f64);
         out.add(&UNRESOLVED, &[], self.unresolved as f64);
+        out.add(&DOOR, &[self.kernel.door.word()], 1.0);
         out.add(&NAT, &[self.peers.state()], 1.0);
     }
 
     fn maps(&self, each: &mut dyn FnMut(RawFd)) {
-        self.kernel.maps().into_iter().for_each(each);
+        self.kernel.maps(each);
     }
 }

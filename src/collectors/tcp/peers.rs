@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use super::kernel::{Destination, Kernel, Mark, RTT_SPANS, Told, span};
+use super::kernel::Kernel;
+use super::layout::{Destination, Mark, RTT_SPANS, Told, span};
 use super::total::{Actual, Target, Total, Values};
 use crate::error::Result;
 use crate::host::Host;

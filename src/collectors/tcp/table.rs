@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
-use super::kernel::{Counts, Destination, Kernel, Living, Mark};
+use super::kernel::Kernel;
+use super::layout::{Counts, Destination, Living, Mark};
 use super::peers::Peers;
 use super::total::{Target, Total, Values, measured_address};
 use crate::containers::hierarchies::Place;
@@ -239,8 +240,14 @@ impl Table {
     }
 
     /// Adds what was counted since the last time to the identities that containers have now. Gives how many connections
-    /// nobody could say the peer of.
-    pub fn attribute(&mut self, peers: &mut Peers, containers: &Containers, now_ns: MonotonicNs) -> u64 {
+    /// nobody could say the peer of. Connections of `foreign` instances over loopback are nobody's business.
+    pub fn attribute(
+        &mut self,
+        peers: &mut Peers,
+        containers: &Containers,
+        foreign: &HashSet<InstanceId>,
+        now_ns: MonotonicNs,
+    ) -> u64 {
         let mut unresolved = 0;
         self.latencies.clear();
         for split in self.totals.values_mut().chain(&mut self.stray).flat_map(|total| &mut total.splits) {
@@ -254,6 +261,10 @@ impl Table {
             let identity = instance.and_then(|instance| instance.identity);
             // Where counters have ended already, what is counted now would stay for ever.
             let identity = identity.filter(|&identity| containers.identity(identity).is_some());
+            let is_loopback = entry.target.is_some_and(|target| target.address.is_loopback());
+            let instance_id = owner.and_then(|owner| owner.instance);
+            let is_hidden = is_loopback && instance_id.is_some_and(|id| foreign.contains(&id));
+            let identity = identity.filter(|_| !is_hidden);
             if attempts > 0 {
                 entry.attempted_ns = now_ns;
             }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::kernel::Destination;
+use super::layout::Destination;
 use crate::limits;
 use crate::sys::clock::MonotonicNs;
 

@@ -1,0 +1,103 @@
+//! Listeners where no program can look for them: the sockets that processes of containers have open, by /proc.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::layout::Destination;
+use super::listeners::Open;
+use crate::containers::InstanceId;
+use crate::containers::hierarchies::Place;
+use crate::host::read_bounded;
+use crate::limits;
+use crate::netlink::socket_diag::state;
+use crate::world::World;
+
+/// Every listening socket a living container has open, as far as [`limits::FILES_LOOKED_AT`] goes; and to `foreign` those
+/// containers that are not in the host's network namespace.
+pub fn listeners(world: &mut World, foreign: &mut HashSet<InstanceId>) -> Vec<Open> {
+    let mut found = Vec::new();
+    foreign.clear();
+    let mut by_namespace: BTreeMap<u64, HashMap<u64, (Destination, bool)>> = BTreeMap::new();
+    let mut budget = limits::FILES_LOOKED_AT;
+    for (instance, pid) in processes(world) {
+        let Ok(namespace) = fs::metadata(world.host.proc(&format!("{pid}/ns/net"))) else {
+            continue;
+        };
+        let netns = namespace.ino();
+        let Some(namespaces) = world.namespaces.as_mut() else {
+            return found;
+        };
+        namespaces.note(netns, pid);
+        if netns != namespaces.host() {
+            foreign.insert(instance);
+        }
+        let sockets = by_namespace.entry(netns).or_insert_with(|| {
+            let listed = namespaces.list_sockets(&world.host, netns, state::mask(state::LISTEN));
+            let listening = listed.unwrap_or_default().into_iter().map(|socket| {
+                let local = Destination { address: socket.local.ip(), port: socket.local.port() };
+                (u64::from(socket.inode), (local, socket.is_v6_only.unwrap_or(false)))
+            });
+            listening.collect()
+        });
+        if sockets.is_empty() {
+            continue;
+        }
+        let Ok(files) = fs::read_dir(world.host.proc(&format!("{pid}/fd"))) else {
+            continue;
+        };
+        for file in files.flatten() {
+            if budget == 0 {
+                return found;
+            }
+            budget -= 1;
+            let socket =
+                fs::read_link(file.path()).ok().and_then(|target| sockets.get(&socket_inode(&target)?));
+            if let Some(&(local, is_v6_only)) = socket {
+                found.push(Open { instance, netns, pid, local, is_v6_only });
+            }
+        }
+    }
+    found
+}
+
+/// The processes of living containers.
+fn processes(world: &World) -> Vec<(InstanceId, u32)> {
+    let mut found = Vec::new();
+    for (id, instance, _) in world.containers.living() {
+        let directories = Place::ALL.into_iter().filter_map(|place| world.hierarchies.directory(place));
+        let lists = directories.map(|directory| {
+            let list = directory.join(instance.path.trim_start_matches('/')).join("cgroup.procs");
+            read_bounded(&list, limits::KERNEL_FILE_BYTES).unwrap_or_default()
+        });
+        // The same processes are in each hierarchy, or none in those the runtime does not use.
+        let Some(list) = lists.into_iter().find(|list| !list.is_empty()) else {
+            continue;
+        };
+        let pids = String::from_utf8_lossy(&list);
+        // 0 is a process outside this PID namespace.
+        found.extend(
+            pids.lines().filter_map(|pid| pid.parse().ok()).filter(|&pid| pid != 0).map(|pid| (id, pid)),
+        );
+    }
+    found
+}
+
+/// The number in `socket:[12345]`.
+fn socket_inode(target: &Path) -> Option<u64> {
+    target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_sockets_have_a_sockets_number() {
+        assert_eq!(socket_inode(Path::new("socket:[4026531840]")), Some(4_026_531_840));
+        for other in ["pipe:[12]", "socket:[]", "socket:[1", "socket:[x]", "/socket:[1]", ""] {
+            assert_eq!(socket_inode(Path::new(other)), None, "{other}");
+        }
+    }
+}
