@@ -9,6 +9,7 @@
 #define NODEPROBE_TCP_BTF_H
 
 #include "tcp.h"
+#include "task_cgroups.h"
 
 #define IPPROTO_TCP 6
 #define SOCK_DONE 1 /* bit of enum sock_flags: the peer's FIN was received */

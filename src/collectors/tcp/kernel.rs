@@ -84,12 +84,12 @@ impl Kernel {
                     }
                     return Ok(kernel);
                 }
-                Err(error) if is_missing(&error) => {
+                Err(error) if is_missing(&error) || door == Door::Tracepoint => {
                     debug!("{error}");
+                    // The later ways have needs of their own; why the best one cannot be gone says more.
                     first.get_or_insert(error);
                 }
-                // The last way has needs of its own, and the reason for going it says more.
-                Err(error) => return Err(first.filter(|_| door == Door::Tracepoint).unwrap_or(error)),
+                Err(error) => return Err(error),
             }
         }
         Err(first.unwrap_or_else(|| Error::new(Reason::Failed, "no way in")))

@@ -65,6 +65,15 @@ impl Rtt {
     }
 }
 
+/// What connections were heard to have done, by who answered them.
+#[derive(Debug, Default)]
+struct Credits {
+    /// Of the last round: it must be in the counts by now.
+    old: Vec<(Actual, Values)>,
+    /// Of this round: some of it may have happened after the counts were read.
+    new: Vec<(Actual, Values)>,
+}
+
 /// What is known about peers.
 #[derive(Debug, Default)]
 pub struct Peers {
@@ -74,7 +83,7 @@ pub struct Peers {
     pending: Vec<Told>,
     followed: HashMap<(MonotonicNs, u16), Followed>,
     /// By number what connections with known peers have done and nobody has been credited with yet.
-    credits: HashMap<u32, Vec<(Actual, Values)>>,
+    credits: HashMap<u32, Credits>,
     /// By number the connections that are established now.
     active: HashMap<u32, Vec<(Actual, u64)>>,
     rtts: HashMap<(u32, Actual), Rtt>,
@@ -257,7 +266,7 @@ impl Peers {
             retransmits: u64::from(told.retransmits),
         };
         let before = self.followed.get(&key).map_or_else(Values::default, |followed| followed.values);
-        let credits = self.credits.entry(told.number).or_default();
+        let credits = &mut self.credits.entry(told.number).or_default().new;
         let growth = values.minus(before);
         match credits.iter_mut().find(|(known, _)| *known == actual) {
             Some((_, credit)) => *credit = credit.plus(growth),
@@ -307,15 +316,15 @@ impl Peers {
         }
         let mut rest = growth;
         if let Some(credits) = self.credits.get_mut(&number) {
-            for (actual, credit) in credits.iter_mut() {
+            for (actual, credit) in credits.old.iter_mut().chain(&mut credits.new) {
                 let part = credit.least(rest);
                 (rest, *credit) = (rest.minus(part), credit.minus(part));
                 let split = &mut total.split(*actual).values;
                 *split = split.plus(part);
             }
-            credits.retain(|(_, credit)| !credit.is_zero());
-            // What was told of is in the counts by now; what is still left was never there.
-            if growth.is_zero() || credits.is_empty() {
+            credits.new.retain(|(_, credit)| !credit.is_zero());
+            credits.old = std::mem::take(&mut credits.new);
+            if credits.old.is_empty() {
                 self.credits.remove(&number);
             }
         }
@@ -370,5 +379,176 @@ impl Peers {
         self.credits.remove(&number);
         self.rtts.retain(|(known, _), _| *known != number);
         self.followed.retain(|_, followed| followed.number != number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    const NUMBER: u32 = 7;
+
+    fn peer(last: u8) -> Actual {
+        Actual::At(Destination { address: Ipv4Addr::new(10, 1, 1, last).into(), port: 8080 })
+    }
+
+    fn told(id: u64, sent: u64, is_ended: bool) -> Told {
+        let local = Destination { address: Ipv4Addr::new(10, 0, 0, 1).into(), port: id as u16 };
+        Told {
+            since_ns: id,
+            connect_ns: 1000,
+            sent,
+            received: 2 * sent,
+            retransmits: 0,
+            rtt_us: 0,
+            number: NUMBER,
+            netns: 1,
+            pid: 1,
+            is_established: !is_ended,
+            is_ended,
+            local,
+        }
+    }
+
+    fn translated() -> (Peers, Total) {
+        let mut peers = Peers::default();
+        peers.look(Conntrack::InUse);
+        peers.of(NUMBER).mark = Mark::Translated;
+        let vip = Destination { address: Ipv4Addr::new(10, 96, 0, 1).into(), port: 80 };
+        (peers, Total::new(Some(vip), 0))
+    }
+
+    fn successes(total: &Total, actual: Actual) -> u64 {
+        total.splits.iter().filter(|split| split.actual == actual).map(|split| split.values.successes).sum()
+    }
+
+    /// Connections come, live and go in any order between what is counted and what is told of; those found full are not told
+    /// of. What was counted is always all that is exported, and a peer never gets more than its own.
+    #[test]
+    fn sums_do_not_depend_on_what_was_told() {
+        let mut state = 0x5eed_u64;
+        let mut dice = |bound: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % bound
+        };
+        for round in 0..50 {
+            let (mut peers, mut total) = translated();
+            let loss = [0, 0, 5][round % 3];
+            let (mut living, mut next) = (Vec::<(u64, u64)>::new(), 1);
+            let (mut counted, mut by_peer) = (Values::default(), [0u64; 3]);
+            let mut unresolved = 0;
+            for _ in 0..40 {
+                let mut growth = Values::default();
+                // What happens before the counts are read, and what after it.
+                for after in [false, true] {
+                    let mut later = Values::default();
+                    for _ in 0..dice(10) {
+                        match dice(3) {
+                            0 => {
+                                living.push((next, 0));
+                                by_peer[(next % 3) as usize] += 1;
+                                next += 1;
+                                later.successes += 1;
+                                later.connect_ns += 1000;
+                            }
+                            1 if !living.is_empty() => {
+                                let at = dice(living.len() as u64) as usize;
+                                let (id, sent) = living.swap_remove(at);
+                                if dice(100) >= loss {
+                                    peers.credit(&told(id, sent, true), peer((id % 3) as u8));
+                                }
+                            }
+                            _ if !living.is_empty() => {
+                                let at = dice(living.len() as u64) as usize;
+                                living[at].1 += 10;
+                                later.sent += 10;
+                                later.received += 20;
+                            }
+                            _ => {}
+                        }
+                    }
+                    if after {
+                        // Comes with the next reading.
+                        counted = later;
+                    } else {
+                        growth = growth.plus(counted).plus(later);
+                    }
+                }
+                peers.observe_living(&[]);
+                for &(id, sent) in &living {
+                    peers.credit(&told(id, sent, false), peer((id % 3) as u8));
+                }
+                peers.count_active(0);
+                unresolved += peers.distribute(NUMBER, growth, &mut total, 0);
+                assert!(
+                    (0..3).all(|n| successes(&total, peer(n)) <= by_peer[usize::from(n)]),
+                    "round {round}"
+                );
+            }
+            unresolved += peers.distribute(NUMBER, counted, &mut total, 0);
+            assert_eq!(total.splits.iter().map(|split| split.values.successes).sum::<u64>(), next - 1);
+            assert_eq!(successes(&total, Actual::Unknown), unresolved);
+            if loss == 0 {
+                for n in 0..3 {
+                    assert_eq!(successes(&total, peer(n)), by_peer[usize::from(n)], "round {round}");
+                }
+            }
+            for split in &total.splits {
+                assert_eq!(split.values.received, 2 * split.values.sent, "round {round}");
+            }
+        }
+    }
+
+    #[test]
+    fn connections_that_are_gone_unheard_are_no_longer_active() {
+        let (mut peers, mut total) = translated();
+        peers.observe_living(&[]);
+        peers.credit(&told(1, 5, false), peer(1));
+        peers.credit(&told(2, 5, false), peer(2));
+        peers.count_active(0);
+        peers.distribute_active(NUMBER, 3, &mut total);
+        let active = |total: &Total, actual| {
+            total.splits.iter().find(|split| split.actual == actual).map_or(0, |split| split.active)
+        };
+        assert_eq!([peer(1), peer(2), Actual::Unknown].map(|actual| active(&total, actual)), [1, 1, 1]);
+        total.splits.iter_mut().for_each(|split| split.active = 0);
+        peers.observe_living(&[told(2, 6, false)]);
+        peers.count_active(0);
+        peers.distribute_active(NUMBER, 1, &mut total);
+        assert_eq!([peer(1), peer(2), Actual::Unknown].map(|actual| active(&total, actual)), [0, 1, 0]);
+        peers.forget(NUMBER);
+        assert!(peers.followed.is_empty() && peers.credits.is_empty());
+    }
+
+    #[test]
+    fn without_translation_everything_is_the_destinations_own() {
+        let (mut peers, mut total) = translated();
+        let growth = Values { successes: 3, connect_ns: 30, sent: 5, received: 6, retransmits: 1 };
+        peers.look(Conntrack::NotLoaded);
+        assert_eq!(peers.distribute(NUMBER, growth, &mut total, 0), 0);
+        peers.look(Conntrack::InUse);
+        peers.of(NUMBER).mark = Mark::Same;
+        assert_eq!(peers.distribute(NUMBER, growth, &mut total, 0), 0);
+        assert_eq!((total.splits.len(), total.splits[0].values), (1, growth.plus(growth)));
+        // Segments of connects that were never answered are nobody else's.
+        let vip = Destination { address: Ipv4Addr::new(10, 96, 0, 2).into(), port: 80 };
+        let mut silent = Total::new(Some(vip), 0);
+        let growth = Values { retransmits: 2, ..Values::default() };
+        assert_eq!(peers.distribute(NUMBER + 1, growth, &mut silent, 0), 0);
+        assert_eq!((silent.splits.len(), silent.splits[0].values.retransmits), (1, 2));
+        assert_eq!(peers.distribute(NUMBER + 1, Values { successes: 2, ..growth }, &mut silent, 0), 2);
+    }
+
+    #[test]
+    fn round_trips_end_after_a_minute() {
+        let mut rtt = Rtt::default();
+        let second = 1_000_000_000;
+        rtt.note(300, 100 * second);
+        rtt.note(200, 101 * second);
+        rtt.note(900, 130 * second);
+        assert_eq!(rtt.least(131 * second), Some(200));
+        assert_eq!(rtt.least(180 * second), Some(900));
+        assert_eq!(rtt.least(250 * second), None);
     }
 }

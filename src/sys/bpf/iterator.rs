@@ -27,10 +27,10 @@ impl Loaded {
     /// What libbpf and the kernel say.
     pub fn iterator(&self, name: &str, over: Option<&Map>) -> Result<Iterator> {
         let program = self.raw_program(name)?;
-        let mut info = raw::bpf_iter_link_info {
-            map: raw::bpf_iter_link_info__bindgen_ty_1 {
-                map_fd: over.map_or(0, |map| map.as_raw_fd().unsigned_abs()),
-            },
+        // All of it zero first: kernels refuse what they do not know unless it is.
+        let mut info = raw::bpf_iter_link_info::default();
+        info.map = raw::bpf_iter_link_info__bindgen_ty_1 {
+            map_fd: over.map_or(0, |map| map.as_raw_fd().unsigned_abs()),
         };
         let options = raw::bpf_iter_attach_opts {
             sz: size_of::<raw::bpf_iter_attach_opts>() as raw::size_t,
