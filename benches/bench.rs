@@ -24,6 +24,8 @@ use nodeprobe::sys::{clock, process};
 
 #[path = "../tests/support/clang.rs"]
 mod clang;
+#[path = "bench/connect.rs"]
+mod connect;
 #[path = "bench/programs.rs"]
 mod programs;
 
@@ -35,7 +37,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("render", render),
     ("scrape", scrape),
     ("containers", containers),
-    ("connect", connect),
+    ("connect", connect::connect),
     ("programs", programs::maps),
     ("empty", programs::empty),
 ];
@@ -82,7 +84,7 @@ fn main() -> io::Result<()> {
     if let [word, seconds, id] = &arguments[..]
         && word == CONNECT_LOOP
     {
-        return connect_loop(seconds.parse().unwrap_or(1.0), id);
+        return connect::connect_loop(seconds.parse().unwrap_or(1.0), id);
     }
     let quick = arguments.iter().any(|word| word == "--quick");
     let chosen: Vec<&String> = arguments.iter().filter(|word| *word != "--quick").collect();
@@ -371,139 +373,6 @@ fn floor(files: &[PathBuf], keep_open: bool) -> io::Result<f64> {
         thread::sleep(Duration::from_millis(300));
     }
     Ok(median(&costs))
-}
-
-/// What following TCP connections costs those who make them.
-fn connect(options: &Options) -> io::Result<()> {
-    let id = container_id(0);
-    make_container(&id, "bench-connect")?;
-    let seconds = if options.quick { "0.3" } else { "1" };
-    let (mut off, mut on, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..if options.quick { 5 } else { 15 } {
-        // Whoever comes second finds a warmer machine, so they take turns.
-        let mut rates = [0.0; 2];
-        for step in [round % 2, 1 - round % 2] {
-            let agent = if step == 1 { Some(Agent::start(options, &[])?) } else { None };
-            rates[step] = connects_per_second(seconds, &id)?;
-            drop(agent);
-        }
-        off.push(rates[0]);
-        on.push(rates[1]);
-        ratios.push(rates[1] / rates[0]);
-    }
-    figure("connect: rate without the agent, median", median(&off).round(), "1/s", None);
-    figure("connect: rate with the agent, median", median(&on).round(), "1/s", None);
-    figure("connect: slowdown, median of pairs", (1.0 - median(&ratios)) * 100.0, "%", None);
-    bpf_times(options, seconds, &id)
-}
-
-fn connects_per_second(seconds: &str, id: &str) -> io::Result<f64> {
-    let output = Command::new(std::env::current_exe()?).args([CONNECT_LOOP, seconds, id]).output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.trim()
-        .parse()
-        .map_err(|_| io::Error::other(format!("{CONNECT_LOOP}: {}", String::from_utf8_lossy(&output.stderr))))
-}
-
-/// Connects to a listener of its own from within the container `id` and prints how often per second that went.
-fn connect_loop(seconds: f64, id: &str) -> io::Result<()> {
-    // Not every v1 hierarchy takes a process without more ado; those that count do.
-    for directory in container_directories(id) {
-        let _ = fs::write(directory.join("cgroup.procs"), "0");
-    }
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    let (began, mut count) = (Instant::now(), 0u32);
-    while began.elapsed().as_secs_f64() < seconds {
-        for _ in 0..50 {
-            let client = TcpStream::connect(address)?;
-            let (server, _) = listener.accept()?;
-            // Closed with a reset: thousands of sockets in TIME_WAIT would be measured otherwise.
-            reset_on_close(&client);
-            drop((client, server));
-            count += 1;
-        }
-    }
-    println!("{}", f64::from(count) / began.elapsed().as_secs_f64());
-    Ok(())
-}
-
-fn reset_on_close(stream: &TcpStream) {
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    // SAFETY: an open descriptor, and pointer and size of the struct the option takes.
-    unsafe {
-        libc::setsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            (&raw const linger).cast(),
-            size_of::<libc::linger>() as libc::socklen_t,
-        )
-    };
-}
-
-/// Time per run of each of the agent's programs, as the kernel counts it.
-fn bpf_times(options: &Options, seconds: &str, id: &str) -> io::Result<()> {
-    let old: BTreeSet<u32> = match loaded_programs() {
-        Ok(programs) => programs.into_iter().map(|program| program.id).collect(),
-        Err(error) => {
-            println!("connect: no times of BPF programs: bpftool: {error}");
-            return Ok(());
-        }
-    };
-    *bpf_stats() = Some(fs::read_to_string(BPF_STATS)?);
-    fs::write(BPF_STATS, "1")?;
-    let measured = (|| {
-        let _agent = Agent::start(options, &[])?;
-        connects_per_second(seconds, id)?;
-        for number in 1..200 {
-            make_container(&container_id(number), "")?;
-        }
-        loaded_programs()
-    })();
-    restore_bpf_stats();
-    for program in measured? {
-        if !old.contains(&program.id) && program.runs > 0 {
-            let name = format!("connect: BPF {}, {} runs", program.name, program.runs);
-            figure(&name, (program.time_ns / program.runs) as f64, "ns/run", None);
-        }
-    }
-    Ok(())
-}
-
-struct Program {
-    id: u32,
-    name: String,
-    time_ns: u64,
-    runs: u64,
-}
-
-/// The kernel's BPF programs, from lines such as `7: tracing  name on_state  tag …  run_time_ns 900 run_cnt 3`.
-fn loaded_programs() -> io::Result<Vec<Program>> {
-    // cargo points LD_LIBRARY_PATH at libraries that are not for this program.
-    let output = Command::new("bpftool").args(["prog", "show"]).env_remove("LD_LIBRARY_PATH").output()?;
-    if !output.status.success() {
-        return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    Ok(text
-        .lines()
-        .filter_map(|line| {
-            let (id, rest) = line.split_once(": ")?;
-            let words: Vec<&str> = rest.split_whitespace().collect();
-            let after = |word: &str| {
-                let at = words.iter().position(|other| *other == word)?;
-                words.get(at + 1).copied()
-            };
-            let number = |word: &str| after(word).and_then(|text| text.parse().ok()).unwrap_or(0);
-            Some(Program {
-                id: id.parse().ok()?,
-                name: after("name")?.to_owned(),
-                time_ns: number("run_time_ns"),
-                runs: number("run_cnt"),
-            })
-        })
-        .collect())
 }
 
 // ---- containers that are only cgroups ---------------------------------------------------------------------------

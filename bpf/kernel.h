@@ -12,6 +12,14 @@
 
 #define __ksym_type __attribute__((preserve_access_index))
 
+/* Reads a field of a kernel object. Where its pointer has a type for the verifier (tp_btf, Linux 5.11 for the current task) that
+ * is a load; where it is only a number, or may be, a call. */
+#ifdef TYPED_POINTERS
+#define FIELD(object, field) ((object)->field)
+#else
+#define FIELD(object, field) BPF_CORE_READ(object, field)
+#endif
+
 /* A function that programs of an object share instead of having a copy each. The kernel checks it where it is called, as if it
  * were static; but the symbols of static functions are stripped, and libbpf finds functions by their symbols. */
 #define SHARED __hidden __noinline

@@ -2,6 +2,7 @@
 /* TCP connections and listeners, where a socket has storage for programs (Linux 5.11): what is remembered of a socket dies
  * with it, and costs memory for living sockets only. */
 #define MAP_FLAGS BPF_F_NO_PREALLOC
+#define TYPED_POINTERS
 #include "kernel.h"
 
 struct connection;
@@ -26,13 +27,18 @@ static __always_inline struct connection *connection_of(struct sock *sk)
 static __always_inline struct connection *remember(struct sock *sk,
 						   const struct connection *connection)
 {
-	return bpf_sk_storage_get(&connections, sk, (void *)connection,
-				  BPF_SK_STORAGE_GET_F_CREATE);
+	struct connection *kept = bpf_sk_storage_get(&connections, sk, (void *)connection,
+						     BPF_SK_STORAGE_GET_F_CREATE);
+
+	/* A socket that connected before and ended may do so again. */
+	if (kept)
+		*kept = *connection;
+	return kept;
 }
 
+/* It goes with the socket, most of the time at once; a removal of its own would cost more than all the rest. */
 static __always_inline void forget(struct sock *sk)
 {
-	bpf_sk_storage_delete(&connections, sk);
 }
 
 SEC("iter/bpf_sk_storage_map")

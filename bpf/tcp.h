@@ -322,7 +322,7 @@ static __always_inline __u32 find_number(struct owner *owner, const struct desti
 
 /* From now on the socket's changes count. */
 SHARED struct counts *begin(struct sock *sk, const struct cgroup_ids *ids, struct destination *to,
-			    struct connection *connection, int is_last)
+			    struct connection *connection)
 {
 	struct owner *owner = find_owner(ids);
 	struct tallies *missed;
@@ -341,7 +341,7 @@ SHARED struct counts *begin(struct sock *sk, const struct cgroup_ids *ids, struc
 		return mine;
 	__sync_fetch_and_add(&mine->attempts, -1);
 	missed = find_tallies();
-	if (missed && is_last)
+	if (missed)
 		__sync_fetch_and_add(&missed->lost, 1);
 	return NULL;
 }
@@ -379,7 +379,7 @@ SHARED int advance(struct connection *connection, struct counts *mine, int old_s
 		connection->phase = PHASE_CLOSING;
 		add_some(&mine->closes, 1);
 	}
-	if (new_state != TCP_CLOSE || connection->phase == PHASE_ENDED)
+	if (new_state != TCP_CLOSE)
 		return 0;
 	if (connection->phase == PHASE_PENDING)
 		add_some(&mine->failures, 1);

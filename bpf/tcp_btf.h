@@ -95,16 +95,22 @@ struct listener {
 
 SHARED int is_tcp(struct sock *sk)
 {
+#ifdef TYPED_POINTERS
+	return sk->sk_protocol == IPPROTO_TCP;
+#else
 	struct sock___old *old = (void *)sk;
 
 	if (bpf_core_field_size(sk->sk_protocol) == sizeof(sk->sk_protocol))
 		return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
 	return BPF_CORE_READ_BITFIELD_PROBED(old, sk_protocol) == IPPROTO_TCP;
+#endif
 }
 
 static __always_inline __u32 netns_of(struct sock *sk)
 {
-	return BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	struct net *net = FIELD(sk, __sk_common.skc_net.net);
+
+	return FIELD(net, ns.inum);
 }
 
 /* ::ffff:a.b.c.d is IPv4 spoken through an IPv6 socket. */
@@ -118,51 +124,67 @@ static __always_inline __u16 write_address(__u8 *to, const __u32 *words)
 	return AF_INET;
 }
 
-SHARED void read_destination(struct sock *sk, struct destination *to)
+static __always_inline void read_words(__u32 *words, const struct in6_addr *address)
 {
-	__u32 words[4];
-
-	to->port = __builtin_bswap16(BPF_CORE_READ(sk, __sk_common.skc_dport));
-	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) {
-		BPF_CORE_READ_INTO(&words, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr32);
-		to->family = write_address(to->address, words);
-		return;
-	}
-	to->family = AF_INET;
-	words[0] = BPF_CORE_READ(sk, __sk_common.skc_daddr);
-	__builtin_memcpy(to->address, &words[0], sizeof(words[0]));
+#ifdef TYPED_POINTERS
+	for (int i = 0; i < 4; i++)
+		words[i] = address->in6_u.u6_addr32[i];
+#else
+	BPF_CORE_READ_INTO((__u32(*)[4])words, address, in6_u.u6_addr32);
+#endif
 }
 
-SHARED __u16 read_local_address(struct sock *sk, __u8 *to)
+static __always_inline __u16 read_address(struct sock *sk, __u8 *to, const struct in6_addr *v6,
+					  __u32 v4)
 {
 	__u32 words[4];
 
-	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) {
-		BPF_CORE_READ_INTO(&words, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32);
+	if (FIELD(sk, __sk_common.skc_family) == AF_INET6) {
+		read_words(words, v6);
 		return write_address(to, words);
 	}
-	words[0] = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
-	__builtin_memcpy(to, &words[0], sizeof(words[0]));
+	__builtin_memcpy(to, &v4, sizeof(v4));
 	return AF_INET;
 }
 
-/* The kernel's own counters (struct tcp_sock; RFC 4898). */
-SHARED void read_progress(struct sock *sk, struct progress *progress)
+static __always_inline void read_destination(struct sock *sk, struct destination *to)
 {
-	struct tcp_sock *tcp = (void *)sk;
-	__u64 again = BPF_CORE_READ(tcp, bytes_retrans);
+	to->port = __builtin_bswap16(FIELD(sk, __sk_common.skc_dport));
+	to->family = read_address(sk, to->address, &sk->__sk_common.skc_v6_daddr,
+				  FIELD(sk, __sk_common.skc_daddr));
+}
 
-	progress->sent = BPF_CORE_READ(tcp, bytes_sent);
+static __always_inline __u16 read_local_address(struct sock *sk, __u8 *to)
+{
+	return read_address(sk, to, &sk->__sk_common.skc_v6_rcv_saddr,
+			    FIELD(sk, __sk_common.skc_rcv_saddr));
+}
+
+/* The kernel's own counters (struct tcp_sock; RFC 4898). */
+SHARED int read_progress(struct sock *sk, struct progress *progress)
+{
+#ifdef TYPED_POINTERS
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+#else
+	struct tcp_sock *tcp = (void *)sk;
+#endif
+	__u64 again;
+
+	if (!tcp)
+		return 0;
+	again = FIELD(tcp, bytes_retrans);
+	progress->sent = FIELD(tcp, bytes_sent);
 	progress->sent -= progress->sent < again ? progress->sent : again;
-	progress->received = BPF_CORE_READ(tcp, bytes_received);
+	progress->received = FIELD(tcp, bytes_received);
 	/* It counts sequence numbers, and the peer's FIN takes one. */
-	if (progress->received && BPF_CORE_READ(sk, __sk_common.skc_flags) >> SOCK_DONE & 1)
+	if (progress->received && FIELD(sk, __sk_common.skc_flags) >> SOCK_DONE & 1)
 		progress->received--;
-	progress->retransmits = BPF_CORE_READ(tcp, total_retrans);
-	progress->segments = BPF_CORE_READ(tcp, segs_in);
-	progress->rtt = BPF_CORE_READ(tcp, rtt_min.s[0].v);
+	progress->retransmits = FIELD(tcp, total_retrans);
+	progress->segments = FIELD(tcp, segs_in);
+	progress->rtt = FIELD(tcp, rtt_min.s[0].v);
 	if (progress->rtt == ~0U)
 		progress->rtt = 0;
+	return 1;
 }
 
 /* Nothing that is read can have fallen, but two readings of a socket that works are not one. */
@@ -175,14 +197,14 @@ static __always_inline void subtract_start(struct progress *progress,
 	progress->retransmits -= connection->retransmits;
 }
 
-static __always_inline int is_to_be_told(__u32 number, const struct control *control)
+static __always_inline __u32 mark_of(__u32 number, const struct control *control)
 {
 	__u32 *mark;
 
 	if (!control || !control->is_nat_in_use)
-		return 0;
+		return MARK_SAME;
 	mark = bpf_map_lookup_elem(&marks, &number);
-	return mark && *mark != MARK_SAME;
+	return mark ? *mark : MARK_SAME;
 }
 
 SHARED void describe(struct sock *sk, const struct connection *connection,
@@ -203,48 +225,75 @@ SHARED void describe(struct sock *sk, const struct connection *connection,
 	about->port = __builtin_bswap16(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
 }
 
-SHARED void on_connect(struct sock *sk, int is_last)
+SHARED void on_connect(struct sock *sk)
 {
 	struct connection connection = { .since_ns = bpf_ktime_get_ns(),
 					 .pid = bpf_get_current_pid_tgid() >> 32 };
+	struct connection *known = connection_of(sk);
 	struct destination to = {};
 	struct cgroup_ids ids = {};
 
 	/* The first of the two has done it. */
-	if (connection_of(sk))
+	if (known && known->phase != PHASE_ENDED)
 		return;
 	read_destination(sk, &to);
 	if (is_ignored(&to, netns_of(sk)) || !current_cgroup_ids(&ids))
 		return;
-	begin(sk, &ids, &to, &connection, is_last);
+	begin(sk, &ids, &to, &connection);
+}
+
+/* Tells user space of a connection that has ended, if it may have to ask where it went. Before it is counted: what user space
+ * finds counted, it has been told of. */
+static __always_inline void tell(struct sock *sk, struct connection *connection,
+				 const struct progress *progress, const struct counts *mine)
+{
+	__u32 mark = mark_of(connection->number, find_control());
+	__u64 wake = BPF_RB_NO_WAKEUP, ends = mine->ends;
+	struct told about = {};
+
+	if (mark == MARK_SAME)
+		return;
+	/* A few are enough to find out whether it is translated, but soon. */
+	if (mark == MARK_UNKNOWN && ends >= 32 && ends % 64)
+		return;
+	connection->phase = PHASE_ENDED;
+	describe(sk, connection, progress, &about);
+	if ((mark == MARK_UNKNOWN && !ends) ||
+	    bpf_ringbuf_query(&told, BPF_RB_AVAIL_DATA) > TOLD_WAKE)
+		wake = BPF_RB_FORCE_WAKEUP;
+	/* What finds the ring full has no peer in the end. */
+	bpf_ringbuf_output(&told, &about, sizeof(about), wake);
 }
 
 static __always_inline void on_end(struct sock *sk, struct connection *connection,
 				   struct counts *mine)
 {
-	__u64 wake = BPF_RB_NO_WAKEUP;
-	struct progress progress;
-	struct told about = {};
+	struct progress progress = {};
 
 	read_progress(sk, &progress);
 	subtract_start(&progress, connection);
-	/* Told before it is counted: what user space finds counted, it has been told of. */
-	if (connection->phase != PHASE_PENDING &&
-	    is_to_be_told(connection->number, find_control())) {
-		connection->phase = PHASE_ENDED;
-		describe(sk, connection, &progress, &about);
-		/* User space comes by every few seconds anyway. */
-		if (bpf_ringbuf_query(&told, BPF_RB_AVAIL_DATA) > TOLD_WAKE)
-			wake = BPF_RB_FORCE_WAKEUP;
-		/* What finds the ring full has no peer in the end. */
-		bpf_ringbuf_output(&told, &about, sizeof(about), wake);
-	}
+	if (connection->phase != PHASE_PENDING)
+		tell(sk, connection, &progress, mine);
 	connection->phase = PHASE_ENDED;
 	end(mine, &progress);
 	forget(sk);
 }
 
-SHARED int handle(struct sock *sk, int old_state, int new_state, int is_last)
+/* The change this CPU works on, so that the second program knows that the first did not miss it. */
+struct current_change {
+	__u64 socket;
+	__u32 new_state;
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct current_change);
+} current SEC(".maps");
+
+SHARED int handle(struct sock *sk, int old_state, int new_state)
 {
 	struct connection *connection;
 	struct tallies *changes;
@@ -252,17 +301,17 @@ SHARED int handle(struct sock *sk, int old_state, int new_state, int is_last)
 
 	if (old_state == TCP_CLOSE && new_state == TCP_SYN_SENT) {
 		if (is_tcp(sk))
-			on_connect(sk, is_last);
+			on_connect(sk);
 		return 0;
 	}
-	if (!is_last && (new_state == TCP_LISTEN || old_state == TCP_LISTEN)) {
+	if (new_state == TCP_LISTEN || old_state == TCP_LISTEN) {
 		changes = find_tallies();
 		if (changes)
 			__sync_fetch_and_add(&changes->listens, 1);
 		return 0;
 	}
 	connection = connection_of(sk);
-	if (!connection)
+	if (!connection || connection->phase == PHASE_ENDED)
 		return 0;
 	mine = bpf_map_lookup_elem(&counts, &connection->number);
 	if (mine && advance(connection, mine, old_state, new_state))
@@ -273,13 +322,25 @@ SHARED int handle(struct sock *sk, int old_state, int new_state, int is_last)
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(on_state, struct sock *sk, int old_state, int new_state)
 {
-	return handle(sk, old_state, new_state, 0);
+	__u32 zero = 0;
+	struct current_change *change = bpf_map_lookup_elem(&current, &zero);
+
+	if (change) {
+		change->socket = (__u64)sk;
+		change->new_state = new_state;
+	}
+	return handle(sk, old_state, new_state);
 }
 
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(on_state_again, struct sock *sk, int old_state, int new_state)
 {
-	return handle(sk, old_state, new_state, 1);
+	__u32 zero = 0;
+	struct current_change *change = bpf_map_lookup_elem(&current, &zero);
+
+	if (change && change->socket == (__u64)sk && change->new_state == new_state)
+		return 0;
+	return handle(sk, old_state, new_state);
 }
 
 /* Adds up what connections that have not ended have done, and tells of those whose destination is or may be translated. */
@@ -288,7 +349,7 @@ static __always_inline int add_living(struct seq_file *seq, struct sock *sk,
 {
 	const struct control *control = find_control();
 	__u32 now = span(bpf_ktime_get_ns());
-	struct progress progress;
+	struct progress progress = {};
 	struct told about = {};
 	struct living *sum;
 	__u32 number;
@@ -321,7 +382,7 @@ static __always_inline int add_living(struct seq_file *seq, struct sock *sk,
 	sum->retransmits += progress.retransmits;
 	if (progress.rtt && (!sum->rtt || progress.rtt < sum->rtt))
 		sum->rtt = progress.rtt;
-	if (connection->phase != PHASE_PENDING && is_to_be_told(number, control)) {
+	if (connection->phase != PHASE_PENDING && mark_of(number, control) != MARK_SAME) {
 		describe(sk, connection, &progress, &about);
 		bpf_seq_write(seq, &about, sizeof(about));
 	}
@@ -334,14 +395,14 @@ static __always_inline int tell_listener(struct seq_file *seq, struct task_struc
 {
 	struct listener about = {};
 
-	if (BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN || !is_tcp(sk))
+	if (FIELD(sk, __sk_common.skc_state) != TCP_LISTEN || !is_tcp(sk))
 		return 0;
 	if (!cgroup_ids_of(task, &about.ids))
 		return 0;
 	about.netns = netns_of(sk);
-	about.pid = BPF_CORE_READ(task, tgid);
-	about.port = BPF_CORE_READ(sk, __sk_common.skc_num);
-	about.family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	about.pid = FIELD(task, tgid);
+	about.port = FIELD(sk, __sk_common.skc_num);
+	about.family = FIELD(sk, __sk_common.skc_family);
 	if (about.family == AF_INET6) {
 		about.family = read_local_address(sk, about.address);
 		about.is_v6_only = BPF_CORE_READ_BITFIELD_PROBED(&sk->__sk_common, skc_ipv6only);
@@ -355,18 +416,18 @@ static __always_inline int tell_listener(struct seq_file *seq, struct task_struc
 /* Connections that were made before the programs were attached count from now on: as if made now, with nothing done yet. */
 static __always_inline int adopt(struct task_struct *task, struct sock *sk)
 {
-	int state = BPF_CORE_READ(sk, __sk_common.skc_state);
-	struct connection connection = { .since_ns = bpf_ktime_get_ns(),
-					 .pid = BPF_CORE_READ(task, tgid) };
+	int state = FIELD(sk, __sk_common.skc_state);
+	struct connection connection = { .since_ns = bpf_ktime_get_ns(), .pid = FIELD(task, tgid) };
 	struct listening local = { .netns = netns_of(sk) };
 	struct destination to = {};
 	struct cgroup_ids ids = {};
-	struct progress before;
+	struct progress before = {};
 	struct counts *mine;
 
+	/* Seen already, be it ended: as one that others have open too. */
 	if ((state != TCP_ESTABLISHED && state != TCP_SYN_SENT) || !is_tcp(sk) || connection_of(sk))
 		return 0;
-	local.port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	local.port = FIELD(sk, __sk_common.skc_num);
 	if (bpf_map_lookup_elem(&listening, &local))
 		return 0;
 	read_destination(sk, &to);
@@ -379,7 +440,7 @@ static __always_inline int adopt(struct task_struct *task, struct sock *sk)
 	connection.segments = before.segments;
 	if (state == TCP_ESTABLISHED)
 		connection.phase = PHASE_ESTABLISHED;
-	mine = begin(sk, &ids, &to, &connection, 1);
+	mine = begin(sk, &ids, &to, &connection);
 	if (mine && state == TCP_ESTABLISHED)
 		__sync_fetch_and_add(&mine->successes, 1);
 	return 0;

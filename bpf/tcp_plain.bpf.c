@@ -128,7 +128,7 @@ int on_state(void *ctx)
 		return 0;
 	connection.since_ns = bpf_ktime_get_ns();
 	connection.pid = bpf_get_current_pid_tgid() >> 32;
-	begin(sk, &ids, &to, &connection, 1);
+	begin(sk, &ids, &to, &connection);
 	return 0;
 }
 

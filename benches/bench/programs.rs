@@ -26,16 +26,16 @@ const MANY: &str = "timers,percpu-softirq,softirq-latency,syscalls,biolatency,ex
 
 const OTHERS_OFF: [&str; 2] = ["--collector.tcp=off", "--collector.containers=off"];
 
-struct Directory(PathBuf);
+pub struct Directory(PathBuf);
 
 impl Directory {
-    fn new() -> io::Result<Directory> {
+    pub fn new() -> io::Result<Directory> {
         let path = std::env::temp_dir().join(format!("nodeprobe-bench-{}", std::process::id()));
         fs::create_dir_all(&path)?;
         Ok(Directory(path))
     }
 
-    fn config(&self, source: &str, defines: &[&str], yaml: &str) -> io::Result<String> {
+    pub fn config(&self, source: &str, defines: &[&str], yaml: &str) -> io::Result<String> {
         compile_bpf(source, defines, &self.0.join("bench.bpf.o"));
         fs::write(self.0.join("bench.yaml"), yaml)?;
         Ok(format!("--config.dir={}", self.0.display()))

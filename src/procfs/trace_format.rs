@@ -9,7 +9,7 @@ pub struct Field {
     pub size: u16,
 }
 
-/// The field called `name`, as in `field:__u16 family;	offset:28;	size:2;	signed:0;` or `field:__u8 saddr[4];	...`.
+/// The field called `name`, as `daddr` in a line that begins with `field:__u8 daddr[4];`.
 pub fn field(format: &str, name: &str) -> Option<Field> {
     format.lines().find_map(|line| {
         let rest = line.trim_start().strip_prefix("field:")?;

@@ -199,6 +199,10 @@ impl Collector for Tcp {
 
     fn ready(&mut self, world: &mut World, _fd: RawFd) -> Result<()> {
         self.peers.observe_ended(&mut self.kernel);
+        // The first connection to a new destination wakes us, so that the next ones are known to be translated.
+        if self.peers.is_any_pending(|number| self.table.target(number).is_none()) {
+            self.table.learn(&mut self.kernel, &world.containers, world.now_ns)?;
+        }
         self.resolve(world)
     }
 

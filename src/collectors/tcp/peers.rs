@@ -147,6 +147,11 @@ impl Peers {
         }
     }
 
+    /// Whether `is` it any number there is a question about.
+    pub fn is_any_pending(&self, is: impl Fn(u32) -> bool) -> bool {
+        self.pending.iter().any(|told| is(told.number))
+    }
+
     /// Asks conntrack about connections that are new, as far as the budget allows, and about nothing twice. `target` says what
     /// a number stands for; where it does not know yet, the connection waits for the next time.
     ///

@@ -135,8 +135,7 @@ impl Table {
         containers: &Containers,
         now_ns: MonotonicNs,
     ) -> Result<()> {
-        self.learn_owners(kernel, containers, now_ns)?;
-        self.learn_destinations(kernel, now_ns)?;
+        self.learn(kernel, containers, now_ns)?;
         let count = self.entries.len() as u32;
         // Counts of ended connections first: one that ends now is then missing for a moment instead of being there twice.
         kernel.each_counts(count, |number, counts| {
@@ -157,6 +156,15 @@ impl Table {
         )?;
         peers.observe_living(&told);
         Ok(())
+    }
+
+    /// Finds out what the numbers in use stand for.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn learn(&mut self, kernel: &mut Kernel, containers: &Containers, now_ns: MonotonicNs) -> Result<()> {
+        self.learn_owners(kernel, containers, now_ns)?;
+        self.learn_destinations(kernel, now_ns)
     }
 
     fn learn_owners(
