@@ -19,6 +19,7 @@ use crate::limits;
 use crate::netlink::message::{self, Message, Outcome};
 use crate::netlink::{address, link};
 use crate::sys::clock::{self, MonotonicNs};
+use crate::sys::icmp::{EchoSocket, Version};
 use crate::sys::namespace::NetworkNamespace;
 use crate::sys::netlink::NetlinkSocket;
 
@@ -123,6 +124,39 @@ impl Namespaces {
                 known.read_ns = None;
             }
         }
+    }
+
+    /// Notes which namespace the process `pid` (as the host numbers it) is in; gives its inode number, or `None` when the process
+    /// is gone.
+    ///
+    /// # Errors
+    /// `NoPermission` without CAP_SYS_PTRACE, or under a security module.
+    pub fn note_process(&mut self, host: &Host, pid: u32) -> Result<Option<u64>> {
+        match NetworkNamespace::open(&host.proc(&format!("{pid}/ns/net"))) {
+            Ok(namespace) => {
+                self.note(namespace.inode(), pid);
+                Ok(Some(namespace.inode()))
+            }
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => Err(error).context("/proc/PID/ns/net"),
+        }
+    }
+
+    /// Opens a socket for echo requests with the identifier `id` in the namespace `inode`; `None` when no process is known to be
+    /// in it any more. The socket keeps the namespace and its interfaces alive, so it is for a short while.
+    ///
+    /// # Errors
+    /// `NoPermission` without CAP_SYS_ADMIN or CAP_NET_RAW; those of sockets.
+    pub fn open_echo(
+        &mut self,
+        host: &Host,
+        inode: u64,
+        version: Version,
+        id: u16,
+    ) -> Result<Option<EchoSocket>> {
+        let Some(namespace) = self.enter(host, inode)? else { return Ok(None) };
+        let socket = EchoSocket::open_in(&namespace, &self.home, version, id);
+        socket.map(Some).context("ICMP socket in a network namespace")
     }
 
     /// Forgets a namespace. Those that are not noted or asked about any more go by themselves, once others need the room.

@@ -47,6 +47,9 @@ const CAPABILITIES: [&str; 41] = [
     "checkpoint_restore",
 ];
 
+/// The bit of `CAP_NET_RAW`.
+pub const NET_RAW: u64 = 1 << 13;
+
 /// `_LINUX_CAPABILITY_VERSION_3`: sets of 64 bits, in two halves.
 const VERSION_3: u32 = 0x2008_0522;
 

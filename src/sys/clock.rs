@@ -3,6 +3,9 @@
 /// A point on the monotonic clock, in nanoseconds.
 pub type MonotonicNs = u64;
 
+/// A point on the wall clock, in nanoseconds since 1970. Somebody may set that clock.
+pub type WallNs = u64;
+
 fn read(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a valid pointer to a timespec; the clock ids used here exist on every Linux.
@@ -13,6 +16,11 @@ fn read(clock: libc::clockid_t) -> u64 {
 /// Now on CLOCK_MONOTONIC.
 pub fn monotonic_ns() -> MonotonicNs {
     read(libc::CLOCK_MONOTONIC)
+}
+
+/// Now on CLOCK_REALTIME, which the kernel's times of packets are of.
+pub fn wall_ns() -> WallNs {
+    read(libc::CLOCK_REALTIME)
 }
 
 /// Seconds since 1970, of the wall clock.

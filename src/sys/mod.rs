@@ -3,6 +3,7 @@
 pub mod bpf;
 pub mod capabilities;
 pub mod clock;
+pub mod icmp;
 pub mod inotify;
 pub mod interface;
 pub mod namespace;
