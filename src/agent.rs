@@ -102,6 +102,7 @@ impl Agent {
             }
             self.ready_collectors();
             self.refresh_due();
+            self.tick_due();
             http.turn(&self.poll, self.world.now_ns, &mut self.world.http);
             if http.is_asked(Page::Maps) {
                 let mut stats = std::mem::take(&mut self.world.http);
@@ -178,6 +179,7 @@ impl Agent {
             self.wait(self.deadline_ns().min(give_up_ns))?;
             self.ready_collectors();
             self.refresh_due();
+            self.tick_due();
         }
         Ok(self.collect())
     }
@@ -214,10 +216,12 @@ impl Agent {
         }
     }
 
-    /// When the next refresh is due.
+    /// When the next refresh or tick is due.
     fn deadline_ns(&self) -> MonotonicNs {
         let slots = self.slots.iter().zip(&self.world.status);
-        slots.filter_map(|(slot, status)| self.due_ns(slot, status)).min().unwrap_or(MonotonicNs::MAX)
+        let refreshes = slots.filter_map(|(slot, status)| self.due_ns(slot, status));
+        let ticks = self.slots.iter().filter_map(|slot| slot.collector.as_ref()?.tick_ns());
+        refreshes.chain(ticks).min().unwrap_or(MonotonicNs::MAX)
     }
 
     fn due_ns(&self, slot: &Slot, status: &Status) -> Option<MonotonicNs> {
@@ -237,6 +241,19 @@ impl Agent {
             let due = self.due_ns(&self.slots[index], &self.world.status[index]);
             if due.is_some_and(|due_ns| due_ns <= self.world.now_ns) {
                 self.refresh(index);
+            }
+        }
+    }
+
+    /// Not in the turn's part for scrapes: nobody who scrapes waits for it.
+    fn tick_due(&mut self) {
+        for index in 0..self.slots.len() {
+            let collector = self.slots[index].collector.as_ref();
+            if collector.and_then(|collector| collector.tick_ns()).is_some_and(|at| at <= self.world.now_ns) {
+                self.attempt(index, |collector, world| {
+                    collector.tick(world);
+                    Ok(())
+                });
             }
         }
     }

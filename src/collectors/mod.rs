@@ -68,6 +68,15 @@ pub trait Collector {
         None
     }
 
+    /// When it wants `tick` called; on the monotonic clock.
+    fn tick_ns(&self) -> Option<u64> {
+        None
+    }
+
+    /// Its time has come: a bounded piece of work that takes its turns independently of refreshes, which read everything, and
+    /// of scrapes, which would have to wait for it.
+    fn tick(&mut self, _world: &mut World) {}
+
     /// True while something it started will be worth waiting for (`nodeprobe once`).
     fn is_busy(&self) -> bool {
         false
