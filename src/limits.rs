@@ -17,11 +17,13 @@ pub enum Limit {
     Walk,
     /// [`TCP_LISTENS_PER_CONTAINER`].
     Listens,
+    /// [`PING_TARGETS`].
+    Pings,
 }
 
 /// How often each limit was reached since the start.
 #[derive(Debug, Default)]
-pub struct Reached([u64; 5]);
+pub struct Reached([u64; 6]);
 
 impl Reached {
     /// Counts once.
@@ -31,7 +33,7 @@ impl Reached {
 
     /// Label values with their counts.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        ["mounts", "devices", "interfaces", "walk", "listens"].into_iter().zip(self.0)
+        ["mounts", "devices", "interfaces", "walk", "listens", "pings"].into_iter().zip(self.0)
     }
 }
 
@@ -190,6 +192,32 @@ pub const FILES_LOOKED_AT: usize = 50_000;
 
 /// The list of listeners is made anew at most once in this many times what it costs: every open file is looked at.
 pub const TCP_LISTENERS_PATIENCE: u32 = 100;
+
+/// Addresses of containers asked for an echo in one sweep, the same address of two containers counted twice. When there are
+/// more, the next sweep goes on where this one ends.
+pub const PING_TARGETS: usize = 4_096;
+
+/// Echo requests in a second, all containers together: [`PING_TARGETS`] take as long as the default interval, and at 15 to
+/// 40 us each that is a percent of a processor.
+pub const PINGS_PER_SECOND: u64 = 256;
+
+/// Network namespaces with open sockets for echoes at once: they cannot end as long as these are open.
+pub const PING_NAMESPACES: usize = 64;
+
+/// Containers whose network namespace is looked up in one turn: 20 us each.
+pub const PING_PLACES_PER_TURN: usize = 64;
+
+/// Echo replies read from one socket in one turn.
+pub const PING_REPLIES_PER_TURN: usize = 256;
+
+/// Between two turns that send or give up: a sweep of thousands of echoes wakes the loop ten times a second.
+pub const PING_SLICE: Duration = Duration::from_millis(100);
+
+/// How long an echo may take. Once round the earth through a satellite takes less.
+pub const PING_TIME: Duration = Duration::from_secs(1);
+
+/// How old an answer may be and still count, as for TCP's own round trips.
+pub const PING_AGE: Duration = Duration::from_secs(60);
 
 /// Different messages whose repeats are collapsed on stderr.
 pub const STDERR_MESSAGES: usize = 64;

@@ -190,7 +190,7 @@ pub const FLAGS: &[Flag] = &[
     ),
     switch(
         "ping-upstreams",
-        "Measure latency to destinations with ICMP echo too (default off)",
+        "Measure latency to destinations with ICMP echo too, from containers' networks; wants CAP_NET_RAW (default off)",
         |config, on| config.ping_upstreams = on,
     ),
     // They only switch off: a DISABLE_PINGER=false in somebody's environment is no wish for ICMP here.

@@ -145,8 +145,8 @@ pub fn parse(data: &[u8]) -> Vec<Record> {
     }
 }
 
-/// Any process of the cgroup or one below it.
-fn first_process(directory: &Path, searched: &mut usize) -> Option<u32> {
+/// Any process of the cgroup or one below it; `searched` counts the directories looked at, which are at most 64.
+pub fn first_process(directory: &Path, searched: &mut usize) -> Option<u32> {
     *searched += 1;
     let procs = read_bounded(&directory.join("cgroup.procs"), limits::KERNEL_FILE_BYTES).ok()?;
     let first =

@@ -1,19 +1,23 @@
 //! TCP connections of containers and where they listen: counted in the kernel by `bpf/tcp*.bpf.c` and read on the timer.
 
 mod by_files;
+mod echo;
 mod kernel;
 mod layout;
 mod listeners;
 mod peers;
+mod ping;
 mod table;
 mod total;
 
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 
 use self::kernel::{Door, Kernel};
 use self::layout::Tallies;
 use self::listeners::Listeners;
 use self::peers::Peers;
+use self::ping::Pinger;
 use self::table::Table;
 use self::total::{OTHER_LABEL, Total};
 use super::{Collector, Opened, Spec, When};
@@ -67,7 +71,7 @@ static RECEIVED: Desc = Desc::counter(
 );
 static LATENCY: Desc = Desc::gauge(
     "container_net_latency_seconds",
-    "Smallest round trip of TCP connections to an address that were heard from in the last minute, in seconds.",
+    "Smallest round trip of TCP connections to an address that were heard from in the last minute, or with --ping-upstreams the last echo's, in seconds.",
     &["destination_ip"],
 );
 static LOST: Desc = Desc::counter(
@@ -101,6 +105,11 @@ static NAT: Desc = Desc::state(
     "Whether connection tracking is asked for actual destinations, or why not.",
     &["state"],
 );
+static PINGS: Desc = Desc::counter(
+    "nodeprobe_pings_total",
+    "Echo requests of --ping-upstreams, by what came of them: answered, unanswered, failed to be sent; absent without it.",
+    &["result"],
+);
 
 /// This collector's row.
 pub static SPEC: Spec = Spec {
@@ -125,6 +134,7 @@ pub static SPEC: Spec = Spec {
         &UNRESOLVED,
         &DOOR,
         &NAT,
+        &PINGS,
     ],
     open,
 };
@@ -134,6 +144,8 @@ struct Tcp {
     table: Table,
     peers: Peers,
     listeners: Listeners,
+    /// With `--ping-upstreams` only.
+    pinger: Option<Pinger>,
     tallies: Tallies,
     unresolved: u64,
     refreshed_ns: u64,
@@ -148,6 +160,7 @@ fn open(world: &mut World) -> Result<Opened> {
         table: Table::default(),
         peers: Peers::default(),
         listeners: Listeners::default(),
+        pinger: world.config.ping_upstreams.then(|| Pinger::new(world)),
         tallies: Tallies::default(),
         unresolved: 0,
         refreshed_ns: 0,
@@ -163,6 +176,25 @@ impl Tcp {
         };
         let target = |number| self.table.target(number);
         self.peers.resolve(&self.kernel, &world.host, namespaces, target, world.now_ns)
+    }
+
+    /// Echoes know better than connections, which may have been silent: they are of now, and of the path alone.
+    fn collect_latencies(&self, world: &World, out: &mut Registry) {
+        let now_ns = world.now_ns;
+        let mut say = |identity, address: IpAddr, seconds| {
+            if let Some(named) = world.containers.identity(identity) {
+                out.container(&named.labels, &LATENCY, &[&address.to_string()], seconds);
+            }
+        };
+        let pinger = self.pinger.as_ref();
+        for (&(identity, address), us) in &self.table.latencies {
+            if pinger.and_then(|pinger| pinger.answer(identity, address, now_ns)).is_none() {
+                say(identity, address, f64::from(*us) / 1e6);
+            }
+        }
+        for (identity, address, ns) in pinger.into_iter().flat_map(|pinger| pinger.answers(now_ns)) {
+            say(identity, address, ns as f64 / 1e9);
+        }
     }
 
     fn collect_total(&self, labels: &ConstLabels, total: &Total, out: &mut Registry) {
@@ -194,10 +226,17 @@ impl Tcp {
 
 impl Collector for Tcp {
     fn fds(&self, wait: &mut dyn FnMut(RawFd)) {
-        self.kernel.ring_fd().into_iter().for_each(wait);
+        self.kernel.ring_fd().into_iter().for_each(&mut *wait);
+        if let Some(pinger) = &self.pinger {
+            pinger.fds(wait);
+        }
     }
 
-    fn ready(&mut self, world: &mut World, _fd: RawFd) -> Result<()> {
+    fn ready(&mut self, world: &mut World, fd: RawFd) -> Result<()> {
+        if let Some(pinger) = self.pinger.as_mut().filter(|_| Some(fd) != self.kernel.ring_fd()) {
+            pinger.ready(fd);
+            return Ok(());
+        }
         self.peers.observe_ended(&mut self.kernel);
         // The first connection to a new destination wakes us, so that the next ones are known to be translated.
         if self.peers.is_any_pending(|number| self.table.target(number).is_none()) {
@@ -228,12 +267,25 @@ impl Collector for Tcp {
         let foreign = &self.listeners.foreign;
         self.unresolved += self.table.attribute(&mut self.peers, &world.containers, foreign, now_ns);
         self.table.release(&self.kernel, &mut self.peers, &world.containers, now_ns)?;
+        if let Some(pinger) = &mut self.pinger {
+            pinger.forget(&world.containers, now_ns);
+        }
         resolved
     }
 
     fn deadline_ns(&self) -> Option<u64> {
         let age_ns = limits::TCP_TOLD_AGE.as_nanos() as u64;
         self.peers.has_translated().then_some(self.refreshed_ns + age_ns)
+    }
+
+    fn tick_ns(&self) -> Option<u64> {
+        self.pinger.as_ref()?.tick_ns()
+    }
+
+    fn tick(&mut self, world: &mut World) {
+        if let Some(pinger) = &mut self.pinger {
+            pinger.tick(&self.table.totals, world);
+        }
     }
 
     fn collect(&self, world: &World, out: &mut Registry) {
@@ -248,12 +300,7 @@ impl Collector for Tcp {
                 self.collect_total(&named.labels, total, out);
             }
         }
-        for ((identity, address), us) in &self.table.latencies {
-            if let Some(named) = world.containers.identity(*identity) {
-                let seconds = f64::from(*us) / 1e6;
-                out.container(&named.labels, &LATENCY, &[&address.to_string()], seconds);
-            }
-        }
+        self.collect_latencies(world, out);
         if let Some(stray) = &self.table.stray {
             let labels = world.node.labels.with(&[("container_id", OTHER_LABEL), ("app_id", "")]);
             self.collect_total(&labels, stray, out);
@@ -265,6 +312,12 @@ impl Collector for Tcp {
         out.add(&UNRESOLVED, &[], self.unresolved as f64);
         out.add(&DOOR, &[self.kernel.door.word()], 1.0);
         out.add(&NAT, &[self.peers.state()], 1.0);
+        if let Some(pinger) = &self.pinger {
+            let results = pinger.results();
+            out.add(&PINGS, &["answered"], results.answered as f64);
+            out.add(&PINGS, &["unanswered"], results.unanswered as f64);
+            out.add(&PINGS, &["failed"], results.failed as f64);
+        }
     }
 
     fn maps(&self, each: &mut dyn FnMut(RawFd)) {
