@@ -13,6 +13,7 @@ pub mod poll;
 pub mod process;
 pub mod signal;
 pub mod socket;
+pub mod terminal;
 pub mod text;
 pub mod zlib;
 

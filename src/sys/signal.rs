@@ -4,21 +4,29 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// SIGTERM, SIGINT and SIGHUP, blocked for the process and readable here.
+/// Signals that are blocked for the process and readable here.
 #[derive(Debug)]
 pub struct Signals(OwnedFd);
 
 impl Signals {
-    /// Blocks the signals and opens the descriptor.
+    /// Blocks SIGTERM, SIGINT and SIGHUP and opens the descriptor.
     ///
     /// # Errors
     /// Those of sigprocmask(2) and signalfd(2).
     pub fn open() -> io::Result<Signals> {
+        Signals::of(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
+    }
+
+    /// Blocks the signals with these numbers and opens the descriptor.
+    ///
+    /// # Errors
+    /// Those of sigprocmask(2) and signalfd(2).
+    pub fn of(numbers: &[i32]) -> io::Result<Signals> {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: sigemptyset initialises the set that the calls behind it read; all get valid pointers.
         unsafe {
             libc::sigemptyset(set.as_mut_ptr());
-            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            for &signal in numbers {
                 libc::sigaddset(set.as_mut_ptr(), signal);
             }
             super::check(libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()))?;

@@ -7,6 +7,7 @@ mod layout;
 mod listeners;
 mod peers;
 mod ping;
+mod rows;
 mod table;
 mod total;
 
@@ -18,11 +19,12 @@ use self::layout::Tallies;
 use self::listeners::Listeners;
 use self::peers::Peers;
 use self::ping::Pinger;
+pub use self::rows::{Row, RowKey};
 use self::table::Table;
 use self::total::{OTHER_LABEL, Total};
 use super::{Collector, Opened, Spec, When};
 use crate::args::Enable;
-use crate::error::{Reason, Result};
+use crate::error::{Error, Reason, Result};
 use crate::event::Event;
 use crate::limits;
 use crate::metric::Desc;
@@ -136,10 +138,11 @@ pub static SPEC: Spec = Spec {
         &NAT,
         &PINGS,
     ],
-    open,
+    open: |world| Ok(Opened::Ready(Box::new(open(world)?))),
 };
 
-struct Tcp {
+/// The collector; also for who wants more of it than metrics.
+pub struct Tcp {
     kernel: Kernel,
     table: Table,
     peers: Peers,
@@ -151,9 +154,13 @@ struct Tcp {
     refreshed_ns: u64,
 }
 
-fn open(world: &mut World) -> Result<Opened> {
+/// Loads and attaches its programs.
+///
+/// # Errors
+/// Why it cannot work here.
+pub fn open(world: &mut World) -> Result<Tcp> {
     if !world.host.is_live() {
-        return Ok(Opened::Absent(Reason::NotLive, "the observed root is not a running host".to_owned()));
+        return Err(Error::new(Reason::NotLive, "the observed root is not a running host"));
     }
     let collector = Tcp {
         kernel: Kernel::open(world)?,
@@ -165,7 +172,7 @@ fn open(world: &mut World) -> Result<Opened> {
         unresolved: 0,
         refreshed_ns: 0,
     };
-    Ok(Opened::Ready(Box::new(collector)))
+    Ok(collector)
 }
 
 impl Tcp {

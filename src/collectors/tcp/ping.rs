@@ -418,7 +418,7 @@ fn namespace_of(instance: InstanceId, world: &mut World) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::kernel::Destination;
+    use super::super::layout::Destination;
     use super::super::total::Actual;
     use super::*;
 
