@@ -26,6 +26,8 @@ pub enum Command {
     Run,
     /// Print the metrics once.
     Once,
+    /// Show TCP connections by container, again and again.
+    Top,
     /// Say what this machine offers.
     Doctor,
     /// Say what is wrong with eBPF configs.
@@ -66,6 +68,10 @@ pub struct Config {
     pub collectors: Vec<(&'static str, Enable)>,
     /// Time between refreshes when nobody scrapes.
     pub interval: Duration,
+    /// Time between the screens of `top`: `--interval`, if it was given.
+    pub screen_interval: Duration,
+    /// After how many screens `top` ends; `None` for never.
+    pub screens: Option<u64>,
     /// How long counters of a dead container stay.
     pub linger: Duration,
     /// The least important lines printed.
@@ -143,6 +149,8 @@ impl Default for Config {
             cgroupfs_root: None,
             collectors: Vec::new(),
             interval: Duration::from_secs(15),
+            screen_interval: Duration::from_secs(2),
+            screens: None,
             linger: Duration::from_secs(60),
             log_level: Level::Info,
             log_per_second: 10.0,
@@ -196,7 +204,7 @@ pub fn parse(
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Config, String> {
     let mut config = Config::default();
-    for flag in FLAGS.iter().filter(|flag| !matches!(flag.name, "help" | "version" | "json" | "kernel")) {
+    for flag in FLAGS.iter().filter(|flag| !is_of_one_call(flag.name)) {
         if let Some((variable, value)) =
             variables(flag.name).find_map(|name| Some((environment(&name)?, name)))
         {
@@ -216,6 +224,7 @@ pub fn parse(
         match argument {
             Arg::Short('h') => config.command = Command::Help,
             Arg::Short('V') => config.command = Command::Version,
+            Arg::Short('n') => long_flag(&mut config, &mut parser, "screens", &mut given)?,
             Arg::Short(letter) => return Err(format!("unknown flag -{letter} (see --help)")),
             Arg::Long(name) => {
                 let name = name.to_owned();
@@ -225,6 +234,7 @@ pub fn parse(
             Arg::Value(value) => {
                 config.command = match value.to_str() {
                     Some("once") => Command::Once,
+                    Some("top") => Command::Top,
                     Some("doctor") => Command::Doctor,
                     Some("check") => Command::Check,
                     Some("schema") => Command::Schema,
@@ -232,7 +242,7 @@ pub fn parse(
                     Some("help") => Command::Help,
                     Some("version") => Command::Version,
                     _ => {
-                        let known = ["once", "doctor", "check", "schema", "run", "help", "version"];
+                        let known = ["once", "top", "doctor", "check", "schema", "run", "help", "version"];
                         let hint = did_you_mean(&value.to_string_lossy(), known.into_iter());
                         return Err(format!("unknown command {value:?}{hint} (see --help)"));
                     }
@@ -244,6 +254,11 @@ pub fn parse(
         return Err("check needs a directory, NAME.yaml or NAME.bpf.o".to_owned());
     }
     Ok(config)
+}
+
+/// Flags that are about one call, and so not taken from the environment.
+fn is_of_one_call(flag: &str) -> bool {
+    matches!(flag, "help" | "version" | "json" | "kernel" | "screens")
 }
 
 /// `given` are the lists the command line has begun.
@@ -343,6 +358,7 @@ pub fn help() -> String {
     let mut text = String::from(
         "nodeprobe: metrics of this node, its containers and its kernel for Prometheus\n\n\
          Usage:\n  nodeprobe [FLAGS]          serve metrics\n  nodeprobe once [FLAGS]     print the metrics once\n  \
+         nodeprobe top [-n COUNT]   show TCP connections by container, live\n  \
          nodeprobe doctor [--json]  say what this machine offers\n  \
          nodeprobe check [--kernel] DIR|FILE...   say what is wrong with eBPF configs\n  \
          nodeprobe schema           print the JSON schema of eBPF configs\n\n\
@@ -418,6 +434,17 @@ mod tests {
         assert_eq!(config.command, Command::Once);
         assert_eq!((config.listen.as_str(), config.interval), (":1", Duration::from_secs(90)));
         assert_eq!((config.linger, config.root), (Duration::ZERO, PathBuf::from("/host")));
+    }
+
+    #[test]
+    fn screens_have_an_interval_of_their_own_unless_told() {
+        let config = read(&["top", "-n", "3"]).unwrap();
+        assert_eq!((config.command, config.screens), (Command::Top, Some(3)));
+        assert_eq!(config.screen_interval, Duration::from_secs(2));
+        let config = read(&["top", "--interval=5s", "--screens=1"]).unwrap();
+        assert_eq!((config.screen_interval, config.screens), (Duration::from_secs(5), Some(1)));
+        let environment = |name: &str| name.contains("SCREENS").then(|| "9".to_owned());
+        assert_eq!(parse(["nodeprobe", "top"], environment).unwrap().screens, None);
     }
 
     #[test]
@@ -504,6 +531,8 @@ mod tests {
             ),
             (&["--track-public-network="], "--track-public-network: \"\" is not a network"),
             (&["--listen"], "--listen needs a value"),
+            (&["top", "-n"], "--screens needs a value"),
+            (&["top", "-n0"], "--screens: \"0\" is not a number of screens, at least 1"),
             (&["--json=maybe"], "--json: true or false expected"),
             (&["onse"], "unknown command \"onse\", did you mean once?"),
             (&["-x"], "unknown flag -x"),

@@ -38,4 +38,5 @@ pub mod spelling;
 pub mod stderr;
 pub mod sys;
 pub mod systemd;
+pub mod top;
 pub mod world;

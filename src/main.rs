@@ -11,7 +11,7 @@ use nodeprobe::host::Host;
 use nodeprobe::http::Http;
 use nodeprobe::programs::{check, running, schema};
 use nodeprobe::sys::{bpf, capabilities, clock, process, signal::Signals};
-use nodeprobe::{doctor, error, info, stderr, systemd};
+use nodeprobe::{doctor, error, info, stderr, systemd, top};
 
 /// A bad flag, a taken port, a collector that must work and cannot; or, later, a loop that cannot wait any more.
 const CANNOT_START: u8 = 2;
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     let done = match config.command {
         Command::Run => run(config),
         Command::Once => once(config),
+        Command::Top => return show_connections(config),
         Command::Doctor => print(doctor::report(&config).as_bytes()),
         Command::Check => return check(&config),
         Command::Schema => {
@@ -83,6 +84,17 @@ fn once(config: Config) -> Result<()> {
     process::reap_children_automatically();
     let body = Agent::open(config)?.once()?;
     print(&body.pieces.concat())
+}
+
+/// Exits with 1 when this machine or user cannot.
+fn show_connections(config: Config) -> ExitCode {
+    match top::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("top: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Exits with 1 when something is wrong, as linters do.

@@ -100,10 +100,16 @@ pub const FLAGS: &[Flag] = &[
         config.cgroupfs_root = Some(PathBuf::from(value));
         Ok(())
     }),
-    set("interval", "TIME", "Time between refreshes when nobody scrapes (default 15s)", |config, value| {
-        config.interval = duration(value, Duration::from_secs(1))?;
-        Ok(())
-    }),
+    set(
+        "interval",
+        "TIME",
+        "Time between refreshes when nobody scrapes (default 15s), and between the screens of `top` (default 2s)",
+        |config, value| {
+            config.interval = duration(value, Duration::from_secs(1))?;
+            config.screen_interval = config.interval;
+            Ok(())
+        },
+    ),
     set(
         "linger",
         "TIME",
@@ -302,6 +308,11 @@ pub const FLAGS: &[Flag] = &[
     ),
     switch("kernel", "With `check`: also load the objects, without attaching them", |config, on| {
         config.with_kernel = on;
+    }),
+    set("screens", "COUNT", "With `top`: end after so many screens; also -n COUNT", |config, value| {
+        let count = value.parse().ok().filter(|&count: &u64| count > 0);
+        config.screens = Some(count.ok_or("a number of screens, at least 1")?);
+        Ok(())
     }),
     Flag {
         name: "json",

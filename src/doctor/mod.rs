@@ -12,7 +12,7 @@ use std::io;
 use crate::agent::Agent;
 use crate::args::{Config, Enable};
 use crate::containers::hierarchies::Hierarchies;
-use crate::error::Reason;
+use crate::error::{Error, Reason};
 use crate::host::Host;
 use crate::stderr::{self, Level};
 use crate::sys::capabilities;
@@ -26,6 +26,17 @@ pub struct Context {
     pub hierarchies: Hierarchies,
     /// Effective capabilities, a bit each.
     pub capabilities: u64,
+}
+
+impl Context {
+    fn new(config: &Config) -> Context {
+        let host = Host::new(&config.root, config.cgroupfs_root.as_deref());
+        Context {
+            hierarchies: Hierarchies::detect(&host),
+            host,
+            capabilities: capabilities::effective_capabilities(),
+        }
+    }
 }
 
 /// How a check ended.
@@ -136,18 +147,24 @@ pub const CHECKS: &[Check] = &[
     check("cloud", "vendor by DMI", node::cloud),
 ];
 
+/// Why TCP connections cannot be followed, and what can be done about it, in one line.
+pub fn tcp_line(error: &Error, config: &Config) -> String {
+    let context = Context::new(config);
+    let needed = CHECKS.iter().filter(|check| matches!(check.name, "tp_btf" | "ringbuf" | "sk_storage"));
+    let remedy = needed.map(|check| (check.run)(&context).remedy).find(|remedy| !remedy.is_empty());
+    let said = render::plain(&error.to_string());
+    // What libbpf adds in parentheses is for developers.
+    let said = said.split_once(" (").map_or(&*said, |(said, _)| said);
+    remedy.map_or_else(|| said.to_owned(), |remedy| format!("{said} -> {remedy}"))
+}
+
 /// Tries everything and says what came of it: a screen of text, or JSON with `--json`.
 pub fn report(config: &Config) -> String {
     // What collectors say about their absence on stderr stands in the report.
     if config.log_level == Level::Info {
         stderr::configure(Level::Error, config.log_per_second, config.log_burst);
     }
-    let host = Host::new(&config.root, config.cgroupfs_root.as_deref());
-    let context = Context {
-        hierarchies: Hierarchies::detect(&host),
-        host,
-        capabilities: capabilities::effective_capabilities(),
-    };
+    let context = Context::new(config);
     let outcomes: Vec<(&Check, Outcome)> =
         CHECKS.iter().map(|check| (check, (check.run)(&context))).collect();
     let collectors = collectors(config);

@@ -67,7 +67,7 @@ pub(super) fn rest(detail: &str, remedy: &str, about: &str) -> String {
 }
 
 /// Printable ASCII only, without the numbers Rust adds to the text of an errno.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let mut left = text;
     let mut plain = String::new();
     while let Some((before, after)) = left.split_once(" (os error ") {
