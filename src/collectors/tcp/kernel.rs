@@ -376,8 +376,9 @@ impl Sockets {
 /// `settings` of the programs.
 fn settings(world: &World, door: Door) -> Result<Vec<u8>> {
     let config = &world.config;
-    // The kernel's inode numbers of namespaces have 32 bits.
-    let host_netns = world.namespaces.as_ref().map_or(0, |namespaces| namespaces.host() as u32);
+    // The kernel's inode numbers of namespaces have 32 bits. The tracepoint does not know of them.
+    let host = world.namespaces.as_ref().filter(|_| door != Door::Tracepoint);
+    let host_netns = host.map_or(0, |namespaces| namespaces.host() as u32);
     let mut bytes = Vec::new();
     bytes.extend_from_slice(&host_netns.to_ne_bytes());
     bytes.extend_from_slice(&config.tcp_destinations_per_container.to_ne_bytes());
