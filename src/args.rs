@@ -51,6 +51,31 @@ pub enum Enable {
     Off,
 }
 
+/// How the TCP collector follows connections in the kernel, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TcpDoor {
+    /// In the storage of their sockets.
+    Storage,
+    /// In a table by socket.
+    Table,
+    /// In a table, by what the classic tracepoint says of them.
+    Tracepoint,
+}
+
+impl TcpDoor {
+    /// All of them.
+    pub const ALL: [TcpDoor; 3] = [TcpDoor::Storage, TcpDoor::Table, TcpDoor::Tracepoint];
+
+    /// The word for flags and labels.
+    pub fn word(self) -> &'static str {
+        match self {
+            TcpDoor::Storage => "storage",
+            TcpDoor::Table => "table",
+            TcpDoor::Tracepoint => "tracepoint",
+        }
+    }
+}
+
 /// Everything the flags say.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -90,6 +115,8 @@ pub struct Config {
     pub tcp_destinations: u32,
     /// Destinations of one container.
     pub tcp_destinations_per_container: u32,
+    /// How TCP connections are followed; `None` for the best way that works.
+    pub tcp_door: Option<TcpDoor>,
     /// Networks whose public addresses are kept as destinations; `None` for all.
     pub public_networks: Option<Vec<Network>>,
     /// Whether latency to destinations is measured with ICMP echo too.
@@ -160,6 +187,7 @@ impl Default for Config {
             ephemeral_ports: vec![(32768, 60999)],
             tcp_destinations: limits::TCP_DESTINATIONS,
             tcp_destinations_per_container: limits::TCP_DESTINATIONS_PER_CONTAINER,
+            tcp_door: None,
             public_networks: None,
             ping_upstreams: false,
             config_dir: None,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::network::Network;
-use super::{Command, Config};
+use super::{Command, Config, TcpDoor};
 use crate::limits;
 use crate::stderr::Level;
 use crate::sys::capabilities;
@@ -206,6 +206,16 @@ pub const FLAGS: &[Flag] = &[
     switch("disable-pinger", "The same, by coroot-node-agent's newer name", |config, on| {
         config.ping_upstreams &= !on;
     }),
+    set(
+        "tcp-door",
+        "WAY",
+        "How TCP connections are followed: storage, table or tracepoint (default the best that works)",
+        |config, value| {
+            let door = TcpDoor::ALL.into_iter().find(|door| door.word() == value);
+            config.tcp_door = Some(door.ok_or("storage, table or tracepoint")?);
+            Ok(())
+        },
+    ),
     set(
         "config.dir",
         "DIR",

@@ -1,6 +1,6 @@
 //! Listeners where no program can look for them: the sockets that processes of containers have open, by /proc.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -14,11 +14,11 @@ use crate::limits;
 use crate::netlink::socket_diag::state;
 use crate::world::World;
 
-/// Every listening socket a living container has open, as far as [`limits::FILES_LOOKED_AT`] goes; and to `foreign` those
-/// containers that are not in the host's network namespace.
-pub fn listeners(world: &mut World, foreign: &mut HashSet<InstanceId>) -> Vec<Open> {
+/// Every listening socket a living container has open, as far as [`limits::FILES_LOOKED_AT`] goes; and to `at_home` whether
+/// each container is in the host's network namespace.
+pub fn listeners(world: &mut World, at_home: &mut HashMap<InstanceId, bool>) -> Vec<Open> {
     let mut found = Vec::new();
-    foreign.clear();
+    at_home.clear();
     let mut by_namespace: BTreeMap<u64, HashMap<u64, (Destination, bool)>> = BTreeMap::new();
     let mut budget = limits::FILES_LOOKED_AT;
     for (instance, pid) in processes(world) {
@@ -30,9 +30,7 @@ pub fn listeners(world: &mut World, foreign: &mut HashSet<InstanceId>) -> Vec<Op
             return found;
         };
         namespaces.note(netns, pid);
-        if netns != namespaces.host() {
-            foreign.insert(instance);
-        }
+        *at_home.entry(instance).or_insert(true) &= netns == namespaces.host();
         let sockets = by_namespace.entry(netns).or_insert_with(|| {
             let listed = namespaces.list_sockets(&world.host, netns, state::mask(state::LISTEN));
             let listening = listed.unwrap_or_default().into_iter().map(|socket| {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::layout::{Bytes, Counts, Destination, KernelOwner, Listener, Living, Mark, Tallies, Told};
+pub use crate::args::TcpDoor as Door;
 use crate::error::{Context, Error, Reason, Result};
 use crate::host::{Host, read_bounded};
 use crate::procfs::trace_format;
@@ -15,28 +16,6 @@ use crate::{debug, info, limits};
 const PORT_RANGES: usize = 4;
 /// Networks the program has room for, `NETWORKS`.
 const NETWORKS: usize = limits::PUBLIC_NETWORKS;
-
-/// How connections are followed in the kernel, best first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
-    /// In the storage of their sockets.
-    Storage,
-    /// In a table by socket.
-    Table,
-    /// In a table, by what the classic tracepoint says of them.
-    Tracepoint,
-}
-
-impl Door {
-    /// The label value.
-    pub fn word(self) -> &'static str {
-        match self {
-            Door::Storage => "storage",
-            Door::Table => "table",
-            Door::Tracepoint => "tracepoint",
-        }
-    }
-}
 
 /// The programs, attached, and their maps.
 pub struct Kernel {
@@ -76,7 +55,8 @@ impl Kernel {
         // Before Linux 5.11 tracing programs may not use the storage of sockets; some kernels have no type information.
         let is_missing = |error: &Error| matches!(error.reason(), Reason::NotSupported | Reason::NoBtf);
         let mut first = None;
-        for door in [Door::Storage, Door::Table, Door::Tracepoint] {
+        let wanted = |door: &Door| world.config.tcp_door.is_none_or(|wanted| wanted == *door);
+        for door in Door::ALL.into_iter().filter(wanted) {
             match Kernel::load(world, door).context(format_args!("tcp ({})", door.word())) {
                 Ok(kernel) => {
                     if door == Door::Tracepoint {

@@ -1,6 +1,6 @@
 //! Where containers listen.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use super::by_files;
@@ -44,8 +44,8 @@ pub struct Listeners {
     changes: Option<u64>,
     looked_ns: MonotonicNs,
     cost_ns: u64,
-    /// Where the programs do not know of namespaces: containers that are not in the host's.
-    pub foreign: HashSet<InstanceId>,
+    /// Where the programs do not know of namespaces: whether a container is in the host's.
+    pub at_home: HashMap<InstanceId, bool>,
 }
 
 impl Listeners {
@@ -56,19 +56,25 @@ impl Listeners {
             .map(|(&(identity, address, proxy), closed)| (identity, address, proxy, closed.is_none()))
     }
 
-    /// Looks again if anything changed (`changes` is the kernel's count of that) or the last look is old.
+    /// Looks again if anything changed (`changes` is the kernel's count of that), `is_asked`, or the last look is old.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn refresh(&mut self, kernel: &Kernel, changes: u64, world: &mut World) -> Result<()> {
+    pub fn refresh(
+        &mut self,
+        kernel: &Kernel,
+        changes: u64,
+        is_asked: bool,
+        world: &mut World,
+    ) -> Result<()> {
         let now_ns = world.now_ns;
         let age_ns = now_ns.saturating_sub(self.looked_ns);
         let is_affordable = age_ns >= self.cost_ns * u64::from(limits::TCP_LISTENERS_PATIENCE);
-        let is_due = self.changes != Some(changes) && is_affordable
+        let is_due = (is_asked || self.changes != Some(changes)) && is_affordable
             || age_ns >= limits::TCP_LISTENERS_AGE.as_nanos() as u64;
         if is_due {
             let began_ns = clock::monotonic_ns();
-            let mut found = look(kernel, world, &mut self.foreign)?;
+            let mut found = look(kernel, world, &mut self.at_home)?;
             found.sort_unstable_by_key(|open| (open.instance, open.netns, open.local));
             found.dedup_by_key(|open| (open.instance, open.netns, open.local));
             let open = open_addresses(&found, world);
@@ -140,7 +146,7 @@ pub struct Open {
     pub is_v6_only: bool,
 }
 
-fn look(kernel: &Kernel, world: &mut World, foreign: &mut HashSet<InstanceId>) -> Result<Vec<Open>> {
+fn look(kernel: &Kernel, world: &mut World, at_home: &mut HashMap<InstanceId, bool>) -> Result<Vec<Open>> {
     let mut found = Vec::new();
     let is_complete = kernel.each_listener(|listener| {
         if let Some(instance) = instance_of(&world.containers, &listener.ids) {
@@ -148,7 +154,7 @@ fn look(kernel: &Kernel, world: &mut World, foreign: &mut HashSet<InstanceId>) -
             found.push(Open { instance, netns, pid, local, is_v6_only: listener.is_v6_only });
         }
     })?;
-    Ok(if is_complete { found } else { by_files::listeners(world, foreign) })
+    Ok(if is_complete { found } else { by_files::listeners(world, at_home) })
 }
 
 /// The addresses at which the sockets found can be reached, by who has them open.

@@ -259,7 +259,8 @@ impl Collector for Tcp {
     }
 
     fn refresh(&mut self, world: &mut World) -> Result<()> {
-        if let Some(namespaces) = world.namespaces.as_mut() {
+        // The tracepoint does not tell of connections.
+        if let Some(namespaces) = world.namespaces.as_mut().filter(|_| self.kernel.door != Door::Tracepoint) {
             self.peers.look(namespaces.conntrack(&world.host));
         }
         let now_ns = world.now_ns;
@@ -270,9 +271,10 @@ impl Collector for Tcp {
         let resolved = self.resolve(world);
         self.peers.count_active(now_ns);
         self.tallies = self.kernel.tallies()?;
-        self.listeners.refresh(&self.kernel, self.tallies.listens, world)?;
-        let foreign = &self.listeners.foreign;
-        self.unresolved += self.table.attribute(&mut self.peers, &world.containers, foreign, now_ns);
+        let is_asked = self.table.is_unplaced;
+        self.listeners.refresh(&self.kernel, self.tallies.listens, is_asked, world)?;
+        let at_home = (self.kernel.door == Door::Tracepoint).then_some(&self.listeners.at_home);
+        self.unresolved += self.table.attribute(&mut self.peers, &world.containers, at_home, now_ns);
         self.table.release(&self.kernel, &mut self.peers, &world.containers, now_ns)?;
         if let Some(pinger) = &mut self.pinger {
             pinger.forget(&world.containers, now_ns);

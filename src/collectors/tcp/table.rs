@@ -102,6 +102,8 @@ pub struct Table {
     pub overflow: u64,
     /// Keys of destinations in the kernel.
     pub destinations: u64,
+    /// There are connections over loopback of containers nobody knows the network namespace of.
+    pub is_unplaced: bool,
     /// Keys whose owner was not known in the last read.
     orphans: HashSet<(u64, Destination)>,
 }
@@ -248,15 +250,17 @@ impl Table {
     }
 
     /// Adds what was counted since the last time to the identities that containers have now. Gives how many connections
-    /// nobody could say the peer of. Connections of `foreign` instances over loopback are nobody's business.
+    /// nobody could say the peer of. Where `at_home` is given, connections over loopback count only for instances that are in the
+    /// host's network namespace.
     pub fn attribute(
         &mut self,
         peers: &mut Peers,
         containers: &Containers,
-        foreign: &HashSet<InstanceId>,
+        at_home: Option<&HashMap<InstanceId, bool>>,
         now_ns: MonotonicNs,
     ) -> u64 {
         let mut unresolved = 0;
+        self.is_unplaced = false;
         self.latencies.clear();
         for split in self.totals.values_mut().chain(&mut self.stray).flat_map(|total| &mut total.splits) {
             split.active = 0;
@@ -269,10 +273,17 @@ impl Table {
             let identity = instance.and_then(|instance| instance.identity);
             // Where counters have ended already, what is counted now would stay for ever.
             let identity = identity.filter(|&identity| containers.identity(identity).is_some());
-            let is_loopback = entry.target.is_some_and(|target| target.address.is_loopback());
-            let instance_id = owner.and_then(|owner| owner.instance);
-            let is_hidden = is_loopback && instance_id.is_some_and(|id| foreign.contains(&id));
-            let identity = identity.filter(|_| !is_hidden);
+            if let (Some(at_home), Some(id)) = (at_home, owner.and_then(|owner| owner.instance))
+                && entry.target.is_some_and(|target| target.address.is_loopback())
+            {
+                // Whoever is gone before anybody looked is taken to have been there.
+                let is_gone = instance.is_none_or(|instance| !instance.is_alive());
+                let known = at_home.get(&id).copied();
+                self.is_unplaced |= known.is_none() && !is_gone;
+                if !known.unwrap_or(is_gone) {
+                    continue;
+                }
+            }
             if attempts > 0 {
                 entry.attempted_ns = now_ns;
             }
