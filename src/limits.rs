@@ -165,9 +165,6 @@ pub const TCP_LOOKUPS_PER_SECOND: u64 = 4_096;
 /// Living connections through address translation whose peer is remembered; 100 bytes each.
 pub const TCP_FOLLOWED: usize = 16_384;
 
-/// Peers of translated destinations whose latency is known.
-pub const TCP_PEER_RTTS: usize = 4_096;
-
 /// How long it may take until a destination that was not translated is found to be so.
 pub const TCP_TRANSLATION_AGE: Duration = Duration::from_secs(300);
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::Namespaces;
 use super::modules::Conntrack;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Reason, Result};
 use crate::host::Host;
 use crate::limits;
 use crate::netlink::conntrack::{self, Tuple};
@@ -58,7 +58,12 @@ impl Namespaces {
             if let Some(known) = self.known.get_mut(&inode) {
                 known.used = used;
             }
-            if let Some(socket) = self.socket(host, inode, libc::NETLINK_NETFILTER)? {
+            let socket = match self.socket(host, inode, libc::NETLINK_NETFILTER) {
+                // What the host's namespace knows was found all the same.
+                Err(error) if error.reason() == Reason::NoPermission => None,
+                socket => socket?,
+            };
+            if let Some(socket) = socket {
                 ask(&socket, &mut self.sequence, &rest, &mut found).context("conntrack")?;
                 // As the host sees it, the connection is between the ends it was given here.
                 let onward: Vec<(usize, Tuple)> = rest

@@ -57,7 +57,7 @@ impl Kernel {
         let mut first = None;
         let wanted = |door: &Door| world.config.tcp_door.is_none_or(|wanted| wanted == *door);
         for door in Door::ALL.into_iter().filter(wanted) {
-            match Kernel::load(world, door).context(format_args!("tcp ({})", door.word())) {
+            match Kernel::load(world, door).context(format_args!("tcp by {}", door.word())) {
                 Ok(kernel) => {
                     if door == Door::Tracepoint {
                         info!("tcp: without type information bytes, retransmits and latency are absent");

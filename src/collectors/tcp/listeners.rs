@@ -70,8 +70,8 @@ impl Listeners {
         let now_ns = world.now_ns;
         let age_ns = now_ns.saturating_sub(self.looked_ns);
         let is_affordable = age_ns >= self.cost_ns * u64::from(limits::TCP_LISTENERS_PATIENCE);
-        let is_due = (is_asked || self.changes != Some(changes)) && is_affordable
-            || age_ns >= limits::TCP_LISTENERS_AGE.as_nanos() as u64;
+        let is_old = age_ns >= limits::TCP_LISTENERS_AGE.as_nanos() as u64;
+        let is_due = (is_old || is_asked || self.changes != Some(changes)) && is_affordable;
         if is_due {
             let began_ns = clock::monotonic_ns();
             let mut found = look(kernel, world, &mut self.at_home)?;

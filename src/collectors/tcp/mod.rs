@@ -26,6 +26,7 @@ use super::{Collector, Opened, Spec, When};
 use crate::args::Enable;
 use crate::error::{Error, Reason, Result};
 use crate::event::Event;
+use crate::info;
 use crate::limits;
 use crate::metric::Desc;
 use crate::registry::{ConstLabels, Registry};
@@ -182,7 +183,14 @@ impl Tcp {
             return Ok(());
         };
         let target = |number| self.table.target(number);
-        self.peers.resolve(&self.kernel, &world.host, namespaces, target, world.now_ns)
+        match self.peers.resolve(&self.kernel, &world.host, namespaces, target, world.now_ns) {
+            Err(error) if error.reason() == Reason::NoPermission => {
+                info!("tcp: actual destinations are not looked for: {error}");
+                self.peers.deny();
+                Ok(())
+            }
+            resolved => resolved,
+        }
     }
 
     /// Echoes know better than connections, which may have been silent: they are of now, and of the path alone.

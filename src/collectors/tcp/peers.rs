@@ -4,7 +4,7 @@
 //! What is counted does not depend on any of this: the kernel's counts say how much there was, and here is only found out how
 //! to split it. What nobody could say the peer of, because the ring was full or there was no time to ask, has an empty one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 use super::kernel::Kernel;
@@ -78,6 +78,7 @@ struct Credits {
 #[derive(Debug, Default)]
 pub struct Peers {
     nat: Option<Conntrack>,
+    is_denied: bool,
     known: Vec<Known>,
     /// Told, but not asked about yet.
     pending: Vec<Told>,
@@ -86,10 +87,11 @@ pub struct Peers {
     credits: HashMap<u32, Credits>,
     /// By number the connections that are established now.
     active: HashMap<u32, Vec<(Actual, u64)>>,
-    rtts: HashMap<(u32, Actual), Rtt>,
+    rtts: HashMap<u32, Vec<(Actual, Rtt)>>,
     /// Numbers whose destination may be translated by now.
     doubtful: Vec<u32>,
     round: u32,
+    round_ns: MonotonicNs,
     /// Questions that may still be asked, and when that was.
     budget: u64,
     budget_ns: MonotonicNs,
@@ -98,12 +100,17 @@ pub struct Peers {
 impl Peers {
     /// Whether any address of this host may be translated.
     pub fn is_nat_in_use(&self) -> bool {
-        self.nat == Some(Conntrack::InUse)
+        self.nat == Some(Conntrack::InUse) && !self.is_denied
     }
 
-    /// Whether conntrack can be asked, in a word.
+    /// Whether conntrack is asked, in a word.
     pub fn state(&self) -> &'static str {
-        self.nat.map_or("unknown", Conntrack::word)
+        if self.is_denied { "no_permission" } else { self.nat.map_or("unknown", Conntrack::word) }
+    }
+
+    /// Conntrack may not be asked, so it is not any more.
+    pub fn deny(&mut self) {
+        self.is_denied = true;
     }
 
     /// Looks whether addresses are translated on this host now.
@@ -125,10 +132,10 @@ impl Peers {
         &mut self.known[at]
     }
 
-    /// Takes in what the kernel told of connections that have not ended, all of them.
-    pub fn observe_living(&mut self, told: &[Told]) {
+    /// The kernel tells of all connections that have not ended from here on.
+    pub fn begin_round(&mut self, now_ns: MonotonicNs) {
         self.round = self.round.wrapping_add(1);
-        told.iter().for_each(|told| self.observe(told));
+        self.round_ns = now_ns;
     }
 
     /// Empties the kernel's ring, up to a bound; gives how many records there were.
@@ -136,11 +143,13 @@ impl Peers {
         kernel.take_told(limits::TCP_TOLD_PER_TURN, |told| self.observe(&told))
     }
 
-    fn observe(&mut self, told: &Told) {
+    /// Takes in what the kernel told of a connection.
+    pub fn observe(&mut self, told: &Told) {
         match self.followed.get(&(told.since_ns, told.local.port)) {
             Some(followed) => {
                 let actual = followed.actual;
                 self.credit(told, actual);
+                self.note_rtt(told, actual, self.round_ns);
             }
             None if self.pending.len() < limits::TCP_TOLD_PER_TURN => self.pending.push(*told),
             None => {}
@@ -252,12 +261,24 @@ impl Peers {
             };
             if self.of(told.number).mark == Mark::Translated {
                 self.credit(told, actual);
-                if told.rtt_us > 0 && self.rtts.len() < limits::TCP_PEER_RTTS {
-                    self.rtts.entry((told.number, actual)).or_default().note(told.rtt_us, now_ns);
-                }
+                self.note_rtt(told, actual, now_ns);
             }
         }
         Ok(())
+    }
+
+    fn note_rtt(&mut self, told: &Told, actual: Actual, now_ns: MonotonicNs) {
+        if told.rtt_us == 0 {
+            return;
+        }
+        let rtts = self.rtts.entry(told.number).or_default();
+        if let Some((_, rtt)) = rtts.iter_mut().find(|(known, _)| *known == actual) {
+            rtt.note(told.rtt_us, now_ns);
+        } else if rtts.len() < limits::TCP_ACTUAL_DESTINATIONS {
+            let mut rtt = Rtt::default();
+            rtt.note(told.rtt_us, now_ns);
+            rtts.push((actual, rtt));
+        }
     }
 
     /// Credits `actual` with what a connection has done since it was heard of last.
@@ -298,11 +319,20 @@ impl Peers {
                 None => active.push((followed.actual, 1)),
             }
         }
-        self.rtts.retain(|_, rtt| rtt.least(now_ns).is_some());
+        self.rtts.retain(|_, rtts| {
+            rtts.retain(|(_, rtt)| rtt.least(now_ns).is_some());
+            !rtts.is_empty()
+        });
     }
 
+    /// Whether what a number counts is split by who answers. Where conntrack was asked and knew nothing, nobody translates.
     fn is_split(&self, number: u32) -> bool {
-        self.is_nat_in_use() && self.known.get(number as usize).is_none_or(|known| known.mark != Mark::Same)
+        let is_untracked = |known: &Known| known.mark == Mark::Unknown && known.misses > 0;
+        self.is_nat_in_use()
+            && self
+                .known
+                .get(number as usize)
+                .is_none_or(|known| known.mark != Mark::Same && !is_untracked(known))
     }
 
     /// Adds `growth` of a number to who answered for it. Gives how many connections nobody is known to have answered.
@@ -372,18 +402,21 @@ impl Peers {
         if !self.is_split(number) {
             return all_us.into_iter().for_each(|us| each(Actual::Same, us));
         }
-        let of_number = self.rtts.iter().filter(|((known, _), _)| *known == number);
-        for ((_, actual), rtt) in of_number {
+        for (actual, rtt) in self.rtts.get(&number).into_iter().flatten() {
             rtt.least(now_ns).into_iter().for_each(|us| each(*actual, us));
         }
     }
 
-    /// The number stands for something else from now on.
-    pub fn forget(&mut self, number: u32) {
-        *self.of(number) = Known::default();
-        self.credits.remove(&number);
-        self.rtts.retain(|(known, _), _| *known != number);
-        self.followed.retain(|_, followed| followed.number != number);
+    /// These numbers stand for something else from now on.
+    pub fn forget(&mut self, numbers: &HashSet<u32>) {
+        for &number in numbers {
+            *self.of(number) = Known::default();
+            self.credits.remove(&number);
+            self.rtts.remove(&number);
+        }
+        if !numbers.is_empty() {
+            self.followed.retain(|_, followed| !numbers.contains(&followed.number));
+        }
     }
 }
 
@@ -480,7 +513,7 @@ mod tests {
                         growth = growth.plus(counted).plus(later);
                     }
                 }
-                peers.observe_living(&[]);
+                peers.begin_round(0);
                 for &(id, sent) in &living {
                     peers.credit(&told(id, sent, false), peer((id % 3) as u8));
                 }
@@ -508,7 +541,7 @@ mod tests {
     #[test]
     fn connections_that_are_gone_unheard_are_no_longer_active() {
         let (mut peers, mut total) = translated();
-        peers.observe_living(&[]);
+        peers.begin_round(0);
         peers.credit(&told(1, 5, false), peer(1));
         peers.credit(&told(2, 5, false), peer(2));
         peers.count_active(0);
@@ -518,11 +551,12 @@ mod tests {
         };
         assert_eq!([peer(1), peer(2), Actual::Unknown].map(|actual| active(&total, actual)), [1, 1, 1]);
         total.splits.iter_mut().for_each(|split| split.active = 0);
-        peers.observe_living(&[told(2, 6, false)]);
+        peers.begin_round(0);
+        peers.observe(&told(2, 6, false));
         peers.count_active(0);
         peers.distribute_active(NUMBER, 1, &mut total);
         assert_eq!([peer(1), peer(2), Actual::Unknown].map(|actual| active(&total, actual)), [0, 1, 0]);
-        peers.forget(NUMBER);
+        peers.forget(&HashSet::from([NUMBER]));
         assert!(peers.followed.is_empty() && peers.credits.is_empty());
     }
 

@@ -53,6 +53,8 @@ struct Entry {
     counted: Values,
     attempts: u64,
     failures: u64,
+    /// Attempts as read last, attributed or not, and since when it is that.
+    read_attempts: u64,
     attempted_ns: MonotonicNs,
     /// Counts into `~other` because its container has too many destinations already.
     folded: bool,
@@ -70,6 +72,7 @@ impl Entry {
             counted: Values::default(),
             attempts: 0,
             failures: 0,
+            read_attempts: 0,
             attempted_ns: now_ns,
             folded: false,
             leaving_ns: None,
@@ -143,21 +146,23 @@ impl Table {
         kernel.each_counts(count, |number, counts| {
             if let Some(Some(entry)) = self.entries.get_mut(number as usize) {
                 (entry.counts, entry.living) = (counts, Living::default());
+                if counts.attempts != entry.read_attempts {
+                    (entry.read_attempts, entry.attempted_ns) = (counts.attempts, now_ns);
+                }
             }
         })?;
-        let mut told = Vec::new();
+        let is_nat_in_use = peers.is_nat_in_use();
+        peers.begin_round(now_ns);
         kernel.each_living(
             count,
-            peers.is_nat_in_use(),
-            |connection| told.push(connection),
+            is_nat_in_use,
+            |connection| peers.observe(&connection),
             |number, living| {
                 if let Some(Some(entry)) = self.entries.get_mut(number as usize) {
                     entry.living = living;
                 }
             },
-        )?;
-        peers.observe_living(&told);
-        Ok(())
+        )
     }
 
     /// Finds out what the numbers in use stand for.
@@ -221,7 +226,12 @@ impl Table {
                     orphans.insert((owner, destination));
                     return;
                 }
-                _ => left_over.push((owner, destination, number)),
+                known => {
+                    left_over.push((owner, destination, number));
+                    if let Some(owner) = known {
+                        owner.numbers += 1;
+                    }
+                }
             }
             self.put(number, Entry::new(owner, Some(destination), now_ns));
         })?;
@@ -283,9 +293,6 @@ impl Table {
                 if !known.unwrap_or(is_gone) {
                     continue;
                 }
-            }
-            if attempts > 0 {
-                entry.attempted_ns = now_ns;
             }
             let total = match identity {
                 _ if number == 0 && entry.counts.attempts == 0 => continue,
@@ -356,6 +363,7 @@ impl Table {
             target.is_none() || total.active() > 0 || now_ns.saturating_sub(total.attempted_ns) < idle_ns
         });
         self.release_owners(kernel, containers, now_ns)?;
+        let mut given_back = HashSet::new();
         for number in 0..self.entries.len() {
             let Some(entry) = self.entries[number].as_mut().filter(|_| number > 0) else {
                 continue;
@@ -363,7 +371,8 @@ impl Table {
             let settled = entry.counts.is_settled();
             match (entry.leaving_ns, entry.target) {
                 (Some(since_ns), _) if settled && now_ns.saturating_sub(since_ns) >= GRACE_NS => {
-                    self.give_back(number, kernel, peers)?;
+                    self.give_back(number, kernel)?;
+                    given_back.insert(number as u32);
                 }
                 (None, Some(target)) if settled && now_ns.saturating_sub(entry.attempted_ns) >= idle_ns => {
                     entry.leaving_ns = Some(now_ns);
@@ -376,12 +385,12 @@ impl Table {
                 _ => {}
             }
         }
+        peers.forget(&given_back);
         Ok(())
     }
 
-    fn give_back(&mut self, number: usize, kernel: &Kernel, peers: &mut Peers) -> Result<()> {
+    fn give_back(&mut self, number: usize, kernel: &Kernel) -> Result<()> {
         if let Some(entry) = self.entries[number].take() {
-            peers.forget(number as u32);
             kernel.give_back(number as u32)?;
             if let Some(owner) = self.owners.get_mut(&entry.owner) {
                 owner.numbers -= 1;
