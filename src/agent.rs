@@ -198,6 +198,7 @@ impl Agent {
             let start = self.poll.len();
             if let Some(collector) = &slot.collector {
                 collector.fds(&mut |fd| self.poll.add(fd, Interest::Read));
+                collector.fds_to_write(&mut |fd| self.poll.add(fd, Interest::Write));
             }
             slot.polled = start..self.poll.len();
         }

@@ -16,6 +16,7 @@
 pub mod agent;
 pub mod args;
 pub mod cgroupfs;
+pub mod cloud;
 pub mod collectors;
 pub mod containers;
 pub mod decoders;

@@ -301,3 +301,28 @@ pub const CONNTRACK_STATE_AGE: Duration = Duration::from_secs(60);
 /// Interfaces, addresses or sockets looked at in one network namespace; sockets take 112 bytes each for the time they are
 /// looked at. Whoever has rights over a container's network can make millions.
 pub const NAMESPACE_ENTRIES: usize = 65_536;
+
+/// How long a cloud's metadata service may take for one answer, the connection included: it is in the hypervisor, a millisecond
+/// away.
+pub const CLOUD_REQUEST_TIME: Duration = Duration::from_secs(1);
+
+/// How long it may take for all answers of an inquiry.
+pub const CLOUD_INQUIRY_TIME: Duration = Duration::from_secs(3);
+
+/// Bytes of the body of one of its answers; the largest ones have keys and tags of the user in them.
+pub const CLOUD_BODY_BYTES: usize = 64 * 1024;
+
+/// Bytes of a single value in an answer; the longest ids have about 100.
+pub const CLOUD_VALUE_BYTES: usize = 256;
+
+/// How often a cloud instance is asked what it is: addresses change while it runs.
+pub const CLOUD_AGE: Duration = Duration::from_secs(3600);
+
+/// The pause after the first inquiry that failed; each one that follows doubles it.
+pub const CLOUD_PAUSE: Duration = Duration::from_secs(2);
+
+/// The longest such pause.
+pub const CLOUD_PAUSE_MAX: Duration = Duration::from_secs(300);
+
+/// How long it is believed that there is no notice, when the service stops answering.
+pub const CLOUD_NOTICE_AGE: Duration = Duration::from_secs(60);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::args::Config;
+use crate::cloud::Metadata;
 use crate::containers::Containers;
 use crate::containers::hierarchies::Hierarchies;
 use crate::error::Reason;
@@ -24,6 +25,10 @@ pub struct World {
     pub now_ns: MonotonicNs,
     /// Who this node is.
     pub node: Node,
+    /// The cloud instance this node is, flags above what is known; `set_cloud` changes it.
+    pub cloud: Metadata,
+    /// The constant labels that every container has: those of the node, `az` and `region`.
+    pub container_labels: ConstLabels,
     /// Where cgroup controllers are mounted.
     pub hierarchies: Hierarchies,
     /// The containers of this node.
@@ -54,7 +59,9 @@ impl World {
     pub fn new(config: Config, open_files: u64) -> World {
         let host = Host::new(&config.root, config.cgroupfs_root.as_deref());
         let node = Node::read(&host);
-        let containers = Containers::new(node.labels.clone(), config.linger);
+        let cloud = Metadata::of_flags(&config.cloud);
+        let container_labels = node.container_labels(&cloud);
+        let containers = Containers::new(container_labels.clone(), config.linger);
         let containers = containers.filtered(config.container_filter.clone());
         let hierarchies = Hierarchies::detect(&host);
         let namespaces = host.is_live().then(|| Namespaces::new(&host).ok()).flatten();
@@ -64,6 +71,8 @@ impl World {
             host,
             now_ns,
             node,
+            cloud,
+            container_labels,
             hierarchies,
             containers,
             namespaces,
@@ -75,6 +84,19 @@ impl World {
             kept_files: KeptFiles::new(open_files),
             bpf_map_bytes: 0,
             started_ns: now_ns,
+        }
+    }
+}
+
+impl World {
+    /// Takes what is known of the cloud instance; what flags say stands above it. Series of containers change their labels.
+    pub fn set_cloud(&mut self, mut cloud: Metadata) {
+        cloud.take_flags(&self.config.cloud);
+        self.cloud = cloud;
+        let labels = self.node.container_labels(&self.cloud);
+        if labels != self.container_labels {
+            self.containers.set_labels(labels.clone());
+            self.container_labels = labels;
         }
     }
 }
@@ -125,6 +147,15 @@ impl Node {
         let labels =
             ConstLabels::default().with(&[("machine_id", &machine_id), ("system_uuid", &system_uuid)]);
         Node { machine_id, system_uuid, labels }
+    }
+
+    /// What the series of containers have in common. Zone and region stand together or not at all: one alone would look like
+    /// a place.
+    fn container_labels(&self, cloud: &Metadata) -> ConstLabels {
+        if cloud.zone.is_empty() || cloud.region.is_empty() {
+            return self.labels.clone();
+        }
+        self.labels.with(&[("az", &cloud.zone), ("region", &cloud.region)])
     }
 }
 

@@ -10,6 +10,7 @@ use crate::registry::Registry;
 use crate::world::World;
 
 pub mod agent;
+pub mod cloud;
 pub mod containers;
 pub mod disk;
 pub mod node_cpu;
@@ -26,6 +27,7 @@ pub mod tcp;
 /// because it counts the series of all others.
 pub const COLLECTORS: &[&Spec] = &[
     &node_info::SPEC,
+    &cloud::SPEC,
     &node_cpu::SPEC,
     &node_memory::SPEC,
     &node_pressure::SPEC,
@@ -44,7 +46,10 @@ pub trait Collector {
     /// Descriptors to wait for, from now on and until asked again.
     fn fds(&self, _wait: &mut dyn FnMut(RawFd)) {}
 
-    /// One of them is readable. A bounded read: the rest comes in the next turn.
+    /// Descriptors to wait for until they can be written to, which is also when a connection is made.
+    fn fds_to_write(&self, _wait: &mut dyn FnMut(RawFd)) {}
+
+    /// One of them is ready. A bounded read: the rest comes in the next turn.
     ///
     /// # Errors
     /// What makes the collector's data stale.
@@ -104,7 +109,7 @@ pub enum When {
     Interval,
     /// Before a scrape only.
     BeforeScrape,
-    /// Never: it reads nothing after it was opened.
+    /// Never but by deadlines of its own: it reads nothing after it was opened, or has a pace of its own.
     Never,
 }
 

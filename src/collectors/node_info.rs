@@ -78,20 +78,20 @@ impl Collector for NodeInfo {
     fn collect(&self, world: &World, out: &mut Registry) {
         out.add(&AGENT, &[env!("CARGO_PKG_VERSION")], 1.0);
         out.add(&INFO, &[&self.hostname, &self.kernel_version], 1.0);
-        let cloud = &world.config.cloud;
+        let cloud = &world.cloud;
         out.add(
             &CLOUD,
             &[
                 &cloud.provider,
-                "",
-                "",
+                &cloud.account_id,
+                &cloud.instance_id,
                 &cloud.instance_type,
-                &cloud.instance_life_cycle,
+                &cloud.life_cycle,
                 &cloud.region,
-                &cloud.availability_zone,
-                "",
-                "",
-                "",
+                &cloud.zone,
+                &cloud.zone_id,
+                &cloud.local_ipv4,
+                &cloud.public_ipv4,
             ],
             1.0,
         );

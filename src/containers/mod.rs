@@ -136,7 +136,8 @@ pub struct Containers {
     leaving: VecDeque<(MonotonicNs, Place, u64)>,
     next: u32,
     linger_ns: u64,
-    node_labels: ConstLabels,
+    /// The labels that all have.
+    labels: ConstLabels,
     filter: Filter,
     /// Cgroups and containers not taken in because of a cap, and whether a walk might find them again.
     refused: u64,
@@ -144,8 +145,8 @@ pub struct Containers {
 }
 
 impl Containers {
-    /// No containers yet. Counters of a dead one stay for `linger`.
-    pub fn new(node_labels: ConstLabels, linger: Duration) -> Containers {
+    /// No containers yet. Each will have `labels`; counters of a dead one stay for `linger`.
+    pub fn new(labels: ConstLabels, linger: Duration) -> Containers {
         Containers {
             instances: BTreeMap::new(),
             identities: BTreeMap::new(),
@@ -157,7 +158,7 @@ impl Containers {
             leaving: VecDeque::new(),
             next: 0,
             linger_ns: u64::try_from(linger.as_nanos()).unwrap_or(u64::MAX),
-            node_labels,
+            labels,
             filter: Filter::default(),
             refused: 0,
             has_missed: false,
@@ -168,6 +169,14 @@ impl Containers {
     pub fn filtered(mut self, filter: Filter) -> Containers {
         self.filter = filter;
         self
+    }
+
+    /// Changes the labels that all have.
+    pub fn set_labels(&mut self, labels: ConstLabels) {
+        self.labels = labels;
+        for named in self.identities.values_mut() {
+            named.labels = labels_of(&self.labels, &named.id);
+        }
     }
 
     /// Living instances that have an identity.
@@ -469,7 +478,7 @@ impl Containers {
         }
         self.next += 1;
         let id = IdentityId(self.next);
-        let labels = self.node_labels.with(&[("container_id", name), ("app_id", &identity::app_id(name))]);
+        let labels = labels_of(&self.labels, name);
         self.by_name.insert(name.into(), id);
         self.identities
             .insert(id, Named { id: name.into(), image: image.into(), labels, instances: 0, ended_ns: None });
@@ -504,4 +513,8 @@ impl Containers {
             }
         }
     }
+}
+
+fn labels_of(all: &ConstLabels, name: &str) -> ConstLabels {
+    all.with(&[("container_id", name), ("app_id", &identity::app_id(name))])
 }

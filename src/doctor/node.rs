@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 
 use super::{Context, Outcome};
+use crate::cloud::detect;
+use crate::cloud::firmware::Firmware;
 use crate::containers::hierarchies::Place;
 use crate::host::read_bounded;
 
@@ -91,8 +93,10 @@ pub(super) fn journald(context: &Context) -> Outcome {
 }
 
 pub(super) fn cloud(context: &Context) -> Outcome {
-    match read_bounded(&context.host.sys("class/dmi/id/sys_vendor"), 4096) {
-        Ok(vendor) => Outcome::ok(String::from_utf8_lossy(&vendor).trim()),
-        Err(error) => Outcome::note(format!("no vendor: {error}"), "in a cloud, say --provider"),
+    let firmware = Firmware::read(&context.host);
+    match detect(&firmware) {
+        Some(cloud) => Outcome::ok(format!("{}, metadata at {}", cloud.provider, cloud.address)),
+        None if firmware.sys_vendor.is_empty() => Outcome::note("no vendor", "in a cloud, say --provider"),
+        None => Outcome::ok(format!("{}: none that is known", firmware.sys_vendor)),
     }
 }

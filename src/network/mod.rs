@@ -245,6 +245,17 @@ impl Namespaces {
         socket.map(Some).context("netlink socket in a network namespace")
     }
 
+    /// Does something in the host's namespace, such as opening a socket, which stays there.
+    ///
+    /// # Errors
+    /// Those of entering it; `action` was not run then.
+    pub fn in_host<T>(&mut self, host: &Host, action: impl FnOnce() -> T) -> Result<T> {
+        let namespace = self.enter(host, self.host)?;
+        let namespace =
+            namespace.ok_or_else(|| Error::new(Reason::NotFound, "process 1 is elsewhere now"))?;
+        Ok(namespace.run(&self.home, action)?)
+    }
+
     fn next_sequence(&mut self) -> u32 {
         self.sequence = self.sequence.wrapping_add(1);
         self.sequence

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd};
 
 /// Sets how many connections may wait to be accepted; the kernel caps it at net.core.somaxconn.
@@ -12,6 +12,30 @@ use std::os::fd::{AsRawFd, FromRawFd};
 pub fn set_backlog(listener: &TcpListener, connections: i32) -> io::Result<()> {
     // SAFETY: the descriptor is a bound socket that lives during the call; listening again only changes the backlog.
     super::check(unsafe { libc::listen(listener.as_raw_fd(), connections) }).map(drop)
+}
+
+/// Begins to connect and does not wait: the socket, which never blocks, can be written to once it is connected or has failed.
+///
+/// # Errors
+/// Those of connect(2) that are known at once: ENETUNREACH without a route, EACCES and EPERM from a firewall.
+pub fn begin_connect(address: SocketAddrV4) -> io::Result<TcpStream> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers.
+    let fd = super::check(unsafe { libc::socket(libc::AF_INET, kind, 0) })?;
+    // SAFETY: the descriptor is new and ours, and a TCP socket.
+    let stream = unsafe { TcpStream::from_raw_fd(fd) };
+    let address = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: address.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from(*address.ip()).to_be() },
+        sin_zero: [0; 8],
+    };
+    let size = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    // SAFETY: pointer and size are those of the address; the descriptor is the stream's.
+    match super::check(unsafe { libc::connect(stream.as_raw_fd(), (&raw const address).cast(), size) }) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(stream),
+    }
 }
 
 /// The number of the network interface `name` in this network namespace (if_nametoindex(3)).

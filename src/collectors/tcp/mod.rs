@@ -319,7 +319,7 @@ impl Collector for Tcp {
         }
         self.collect_latencies(world, out);
         if let Some(stray) = &self.table.stray {
-            let labels = world.node.labels.with(&[("container_id", OTHER_LABEL), ("app_id", "")]);
+            let labels = world.container_labels.with(&[("container_id", OTHER_LABEL), ("app_id", "")]);
             self.collect_total(&labels, stray, out);
         }
         out.add(&LOST, &[], self.tallies.lost as f64);
