@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 pub mod cgroup;
 mod clang;
+pub mod imds;
 pub mod netns;
 pub mod puppet;
 pub mod tcp;

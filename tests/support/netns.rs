@@ -133,17 +133,45 @@ impl AsHost {
     /// A root directory with this host's `/proc` and `/sys`, where process 1 is in the namespace.
     #[track_caller]
     pub fn new(netns: &Netns) -> AsHost {
+        AsHost::made(netns, None, true)
+    }
+
+    /// The same with the firmware of another machine: files of `/sys/devices/virtual/dmi/id`. An agent that is `inside` serves
+    /// in the namespace, another one where it is started.
+    #[track_caller]
+    pub fn with_firmware(netns: &Netns, firmware: &[(&str, &str)], inside: bool) -> AsHost {
+        AsHost::made(netns, Some(firmware), inside)
+    }
+
+    #[track_caller]
+    fn made(netns: &Netns, firmware: Option<&[(&str, &str)]>, inside: bool) -> AsHost {
         let directory = TempDir::new("root");
         for each in ["proc", "sys", "ns"] {
             fs::create_dir(directory.path().join(each)).unwrap();
         }
+        // The rest of /sys beside it, as far as it does not lead to devices.
+        let parts: &[&str] = match firmware {
+            Some(_) => &["/fs", "/kernel", "/module"],
+            None => &[""],
+        };
+        let mut sys = String::new();
+        for part in parts {
+            let to = format!("{}/sys{part}", directory.path().display());
+            fs::create_dir_all(&to).unwrap();
+            sys += &format!("mount --rbind /sys{part} {to}\n");
+        }
+        let dmi = directory.path().join("sys/devices/virtual/dmi/id");
+        for (file, content) in firmware.unwrap_or_default() {
+            fs::create_dir_all(&dmi).unwrap();
+            fs::write(dmi.join(file), format!("{content}\n")).unwrap();
+        }
+        let enter = if inside { format!("nsenter --net={}", netns.path().display()) } else { String::new() };
         let (root, net) = (directory.path().display(), netns.path());
         let script = format!(
             "#!/bin/sh
 exec unshare -m sh -ec '
 mount --rbind /proc {root}/proc
-mount --rbind /sys {root}/sys
-mount -t tmpfs none {root}/ns
+{sys}mount -t tmpfs none {root}/ns
 for kind in pid uts ipc user cgroup; do
 \ttouch {root}/ns/$kind
 \tmount --bind /proc/self/ns/$kind {root}/ns/$kind
@@ -151,7 +179,7 @@ done
 touch {root}/ns/net
 mount --bind {net} {root}/ns/net
 mount --rbind {root}/ns {root}/proc/1/ns
-exec nsenter --net={net} {binary} --root={root} \"$@\"' sh \"$@\"
+exec {enter} {binary} --root={root} \"$@\"' sh \"$@\"
 ",
             net = net.display(),
             binary = super::BINARY
