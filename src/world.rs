@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::args::Config;
-use crate::cloud::Metadata;
+use crate::cloud::{Field, Metadata};
 use crate::containers::Containers;
 use crate::containers::hierarchies::Hierarchies;
 use crate::error::Reason;
@@ -59,7 +59,8 @@ impl World {
     pub fn new(config: Config, open_files: u64) -> World {
         let host = Host::new(&config.root, config.cgroupfs_root.as_deref());
         let node = Node::read(&host);
-        let cloud = Metadata::of_flags(&config.cloud);
+        let mut cloud = Metadata::default();
+        cloud.take_flags(&config.cloud);
         let container_labels = node.container_labels(&cloud);
         let containers = Containers::new(container_labels.clone(), config.linger);
         let containers = containers.filtered(config.container_filter.clone());
@@ -152,10 +153,10 @@ impl Node {
     /// What the series of containers have in common. Zone and region stand together or not at all: one alone would look like
     /// a place.
     fn container_labels(&self, cloud: &Metadata) -> ConstLabels {
-        if cloud.zone.is_empty() || cloud.region.is_empty() {
-            return self.labels.clone();
+        match [cloud.get(Field::Zone), cloud.get(Field::Region)] {
+            ["", _] | [_, ""] => self.labels.clone(),
+            [zone, region] => self.labels.with(&[("az", zone), ("region", region)]),
         }
-        self.labels.with(&[("az", &cloud.zone), ("region", &cloud.region)])
     }
 }
 

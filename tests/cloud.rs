@@ -185,11 +185,9 @@ impl Provider {
     fn answer(&self, asked: &Asked) -> Reply {
         let (method, path) = asked.what.split_once(' ').unwrap();
         let refused = Reply::Say(401, String::new());
-        if let Some((known, header, answer)) = self.token {
-            if (method, path) == ("PUT", known) {
-                let is_right = !asked.header(header).is_empty() && !asked.header("content-length").is_empty();
-                return if is_right { Reply::Say(200, answer.to_owned()) } else { refused };
-            }
+        if let Some((_, header, answer)) = self.token.filter(|(known, ..)| (method, path) == ("PUT", known)) {
+            let is_right = !asked.header(header).is_empty() && !asked.header("content-length").is_empty();
+            return if is_right { Reply::Say(200, answer.to_owned()) } else { refused };
         }
         if method != "GET" || asked.header(self.header.0) != self.header.1 {
             return refused;
@@ -368,7 +366,8 @@ fn no_packet_leaves_unless_the_firmware_says_so() {
     let (netns, _world) = swallowing("silent");
     netns.enter_thread();
     let aws = provider("AWS").firmware;
-    let hosts: &[(&str, &[(&str, &str)], &[&str])] = &[
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
+    let hosts: &[Case<'_>] = &[
         ("no firmware", &[], &[]),
         ("a server", &[("sys_vendor", "Dell Inc."), ("board_vendor", "Dell Inc.")], &[]),
         (

@@ -3,12 +3,12 @@
 
 use std::net::Ipv4Addr;
 
-use super::document::{take_address, take_word, word};
-use super::{Cloud, Metadata, Request, Token};
+use super::document::word;
+use super::{Cloud, Field, Form, Request, Token};
 
 pub(super) static CLOUD: Cloud = Cloud {
     provider: "Alibaba",
-    is_here: |firmware| firmware.sys_vendor == "Alibaba Cloud",
+    is_here: |firmware| firmware.is("sys_vendor", "Alibaba Cloud"),
     address: Ipv4Addr::new(100, 100, 100, 200),
     host: None,
     header: "",
@@ -23,45 +23,38 @@ pub(super) static CLOUD: Cloud = Cloud {
     requests: &[
         Request {
             path: "/latest/meta-data/instance-id",
-            take: |body, metadata| take_word(&mut metadata.instance_id, body),
+            form: Form::Word(Field::InstanceId),
             is_required: true,
         },
         Request {
             path: "/latest/meta-data/owner-account-id",
-            take: |body, metadata| take_word(&mut metadata.account_id, body),
+            form: Form::Word(Field::AccountId),
             is_required: false,
         },
         Request {
             path: "/latest/meta-data/instance/instance-type",
-            take: |body, metadata| take_word(&mut metadata.instance_type, body),
+            form: Form::Word(Field::InstanceType),
             is_required: false,
         },
-        Request {
-            path: "/latest/meta-data/region-id",
-            take: |body, metadata| take_word(&mut metadata.region, body),
-            is_required: false,
-        },
-        Request {
-            path: "/latest/meta-data/zone-id",
-            take: |body, metadata| take_word(&mut metadata.zone, body),
-            is_required: false,
-        },
+        Request { path: "/latest/meta-data/region-id", form: Form::Word(Field::Region), is_required: false },
+        Request { path: "/latest/meta-data/zone-id", form: Form::Word(Field::Zone), is_required: false },
         Request {
             path: "/latest/meta-data/private-ipv4",
-            take: |body, metadata| take_address(&mut metadata.local_ipv4, body),
+            form: Form::Word(Field::LocalIpv4),
             is_required: false,
         },
-        Request { path: "/latest/meta-data/eipv4", take: take_public, is_required: false },
-        Request { path: "/latest/meta-data/public-ipv4", take: take_public, is_required: false },
+        // An elastic address, or one of the instance's own.
+        Request { path: "/latest/meta-data/eipv4", form: Form::Word(Field::PublicIpv4), is_required: false },
+        Request {
+            path: "/latest/meta-data/public-ipv4",
+            form: Form::Word(Field::PublicIpv4),
+            is_required: false,
+        },
     ],
+    settle: |_| {},
     // Spot instances have `instance/spot/termination-time`, but nothing says which instances those are.
     notice: None,
 };
-
-/// An elastic address or one of the instance's own.
-fn take_public(body: &[u8], metadata: &mut Metadata) -> bool {
-    take_address(&mut metadata.public_ipv4, body)
-}
 
 #[cfg(test)]
 mod tests {

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use super::document::{members, take_address, take_word, word};
+use super::document::{members, word};
 use super::firmware::Firmware;
-use super::{Cloud, LINK_LOCAL, Metadata, Notice, Request, Token};
+use super::{Cloud, Field, Form, LINK_LOCAL, Metadata, Notice, Request, Token};
 
 pub(super) static CLOUD: Cloud = Cloud {
     provider: "AWS",
@@ -25,25 +25,33 @@ pub(super) static CLOUD: Cloud = Cloud {
         // Most of what there is in one answer: each request is a round trip of an instance's small budget.
         Request {
             path: "/latest/dynamic/instance-identity/document",
-            take: take_document,
+            form: Form::Json(&[
+                ("accountId", Field::AccountId),
+                ("instanceId", Field::InstanceId),
+                ("instanceType", Field::InstanceType),
+                ("region", Field::Region),
+                ("availabilityZone", Field::Zone),
+                ("privateIp", Field::LocalIpv4),
+            ]),
             is_required: true,
         },
         Request {
             path: "/latest/meta-data/instance-life-cycle",
-            take: |body, metadata| take_word(&mut metadata.life_cycle, body),
+            form: Form::Word(Field::LifeCycle),
             is_required: false,
         },
         Request {
             path: "/latest/meta-data/placement/availability-zone-id",
-            take: |body, metadata| take_word(&mut metadata.zone_id, body),
+            form: Form::Word(Field::ZoneId),
             is_required: false,
         },
         Request {
             path: "/latest/meta-data/public-ipv4",
-            take: |body, metadata| take_address(&mut metadata.public_ipv4, body),
+            form: Form::Word(Field::PublicIpv4),
             is_required: false,
         },
     ],
+    settle: |_| {},
     // Two minutes in front of the end.
     notice: Some(Notice {
         path: "/latest/meta-data/spot/instance-action",
@@ -53,34 +61,21 @@ pub(super) static CLOUD: Cloud = Cloud {
     }),
 };
 
-fn is_here(firmware: &Firmware) -> bool {
-    let vendors = [&firmware.sys_vendor, &firmware.board_vendor, &firmware.bios_vendor];
-    let is_xen = firmware.hypervisor_uuid.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("ec2"))
-        && (firmware.bios_version.is_empty() || firmware.bios_version.contains("amazon"));
-    is_xen || vendors.into_iter().any(|vendor| vendor == "Amazon EC2")
-}
-
-fn take_document(body: &[u8], metadata: &mut Metadata) -> bool {
-    let is_whole = members(body, |path, value| {
-        let value = value.as_bytes();
-        match path {
-            "accountId" => take_word(&mut metadata.account_id, value),
-            "instanceId" => take_word(&mut metadata.instance_id, value),
-            "instanceType" => take_word(&mut metadata.instance_type, value),
-            "region" => take_word(&mut metadata.region, value),
-            "availabilityZone" => take_word(&mut metadata.zone, value),
-            "privateIp" => take_address(&mut metadata.local_ipv4, value),
-            _ => false,
-        };
-    });
-    is_whole && !metadata.instance_id.is_empty()
-}
-
 /// `{"action": "terminate", "time": "2017-09-18T08:22:00Z"}`
 fn parse_notice(body: &[u8], _: &Metadata) -> Option<bool> {
     let mut has_action = false;
-    let is_whole = members(body, |path, _| has_action |= path == "action");
+    let is_whole = members(body, &mut |path, _| has_action |= path == "action");
     is_whole.then_some(has_action)
+}
+
+fn is_here(firmware: &Firmware<'_>) -> bool {
+    if ["sys_vendor", "board_vendor", "bios_vendor"].into_iter().any(|file| firmware.is(file, "Amazon EC2")) {
+        return true;
+    }
+    // Instances on Xen; paravirtual ones have no DMI. Every 4,096th guest elsewhere has such an id.
+    let version = firmware.dmi("bios_version");
+    let is_amazon = version.is_empty() || version.contains("amazon");
+    is_amazon && firmware.xen().get(..3).is_some_and(|start| start.eq_ignore_ascii_case("ec2"))
 }
 
 #[cfg(test)]

@@ -1,15 +1,14 @@
 //! Microsoft Azure (<https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service>).
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use super::document::{members, take_address, take_word};
-use super::{Cloud, LINK_LOCAL, Metadata, Notice, Request};
+use super::document::members;
+use super::{Cloud, Field, Form, LINK_LOCAL, Metadata, Notice, Request};
 
 pub(super) static CLOUD: Cloud = Cloud {
     provider: "Azure",
     // Its vendor is that of Hyper-V and of laptops too; this tag is on no machine but Azure's.
-    is_here: |firmware| firmware.chassis_asset_tag == "7783-7084-3265-9085-8269-3286-77",
+    is_here: |firmware| firmware.is("chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77"),
     address: LINK_LOCAL,
     host: None,
     header: "Metadata: true",
@@ -17,9 +16,20 @@ pub(super) static CLOUD: Cloud = Cloud {
     requests: &[Request {
         // From 2021 on the document has the user's data in it, up to 64 KiB of them.
         path: "/metadata/instance?api-version=2020-09-01&format=json",
-        take: take_instance,
+        form: Form::Json(&[
+            ("compute.subscriptionId", Field::AccountId),
+            ("compute.vmId", Field::InstanceId),
+            ("compute.vmSize", Field::InstanceType),
+            ("compute.priority", Field::LifeCycle),
+            ("compute.location", Field::Region),
+            ("compute.zone", Field::Zone),
+            ("compute.name", Field::Name),
+            ("network.interface.0.ipv4.ipAddress.0.privateIpAddress", Field::LocalIpv4),
+            ("network.interface.0.ipv4.ipAddress.0.publicIpAddress", Field::PublicIpv4),
+        ]),
         is_required: true,
     }],
+    settle,
     // At least thirty seconds in front of the end. The first answer may take two minutes, while the feature is switched on.
     notice: Some(Notice {
         path: "/metadata/scheduledevents?api-version=2020-07-01",
@@ -29,55 +39,31 @@ pub(super) static CLOUD: Cloud = Cloud {
     }),
 };
 
-fn take_instance(body: &[u8], metadata: &mut Metadata) -> bool {
-    let is_whole = members(body, |path, value| {
-        let bytes = value.as_bytes();
-        match path {
-            "compute.subscriptionId" => take_word(&mut metadata.account_id, bytes),
-            "compute.vmId" => take_word(&mut metadata.instance_id, bytes),
-            "compute.vmSize" => take_word(&mut metadata.instance_type, bytes),
-            "compute.location" => take_word(&mut metadata.region, bytes),
-            "compute.zone" => take_word(&mut metadata.zone, bytes),
-            "compute.name" => take_word(&mut metadata.name, bytes),
-            "compute.priority" => {
-                // `Low` is what spot was called before.
-                let word = match value {
-                    "Regular" => "on-demand",
-                    "Spot" | "Low" => "spot",
-                    _ => "",
-                };
-                take_word(&mut metadata.life_cycle, word.as_bytes())
-            }
-            "network.interface.0.ipv4.ipAddress.0.privateIpAddress" => {
-                take_address(&mut metadata.local_ipv4, bytes)
-            }
-            "network.interface.0.ipv4.ipAddress.0.publicIpAddress" => {
-                take_address(&mut metadata.public_ipv4, bytes)
-            }
-            _ => false,
-        };
-    });
-    is_whole && !metadata.instance_id.is_empty()
+fn settle(metadata: &mut Metadata) {
+    let word = match metadata.get(Field::LifeCycle) {
+        "Regular" => "on-demand",
+        // What spot was called before.
+        "Spot" | "Low" => "spot",
+        _ => return,
+    };
+    metadata.set(Field::LifeCycle, word);
 }
 
 /// The events of all machines of a scale set or availability set are in one list.
 fn parse_notice(body: &[u8], metadata: &Metadata) -> Option<bool> {
-    #[derive(Default)]
-    struct Event {
-        is_preemption: bool,
-        is_ours: bool,
-    }
-    let mut events: HashMap<String, Event> = HashMap::new();
-    let is_whole = members(body, |path, value| {
-        let Some((at, field)) = path.strip_prefix("Events.").and_then(|rest| rest.split_once('.')) else {
+    let name = metadata.get(Field::Name);
+    let (mut preemptions, mut ours) = (Vec::new(), Vec::new());
+    let is_whole = members(body, &mut |path, value| {
+        let Some((event, field)) = path.strip_prefix("Events.").and_then(|rest| rest.split_once('.')) else {
             return;
         };
-        let event = events.entry(at.to_owned()).or_default();
-        event.is_preemption |= field == "EventType" && value == "Preempt";
-        event.is_ours |= field.starts_with("Resources.") && value.eq_ignore_ascii_case(&metadata.name);
+        if field == "EventType" && value == "Preempt" {
+            preemptions.push(event.to_owned());
+        } else if field.starts_with("Resources.") && value.eq_ignore_ascii_case(name) {
+            ours.push(event.to_owned());
+        }
     });
-    let is_ours = |event: &Event| event.is_preemption && (event.is_ours || metadata.name.is_empty());
-    is_whole.then(|| events.values().any(is_ours))
+    is_whole.then(|| preemptions.iter().any(|event| name.is_empty() || ours.contains(event)))
 }
 
 #[cfg(test)]
@@ -123,13 +109,17 @@ mod tests {
         let mut regular = Metadata::default();
         let document = INSTANCE.replace("\"Spot\"", "\"Regular\"").replace("\"1\"", "\"\"");
         assert!(answer(&CLOUD, PATH, document.as_bytes(), &mut regular));
-        assert_eq!((&*regular.life_cycle, &*regular.zone), ("on-demand", ""));
+        assert_eq!((regular.get(Field::LifeCycle), regular.get(Field::Zone)), ("on-demand", ""));
         assert!(!answer(&CLOUD, PATH, b"{\"error\":\"Bad request\"}", &mut Metadata::default()));
     }
 
     #[test]
     fn notices() {
-        let named = |name: &str| Metadata { name: name.into(), ..Metadata::default() };
+        let named = |name: &str| {
+            let mut metadata = Metadata::default();
+            metadata.set(Field::Name, name);
+            metadata
+        };
         let parse = |name: &str| parse_notice(EVENTS.as_bytes(), &named(name));
         assert_eq!(
             [parse("workers_3"), parse("WORKERS_2"), parse("")],

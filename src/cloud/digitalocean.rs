@@ -1,12 +1,11 @@
 //! DigitalOcean (<https://docs.digitalocean.com/reference/api/metadata/>).
 
-use super::document::{take_address, take_word};
-use super::{Cloud, LINK_LOCAL, Metadata, Request};
+use super::{Cloud, Field, Form, LINK_LOCAL, Metadata, Request};
 
 pub(super) static CLOUD: Cloud = Cloud {
     provider: "DigitalOcean",
     is_here: |firmware| {
-        [&firmware.sys_vendor, &firmware.board_vendor].into_iter().any(|vendor| vendor == "DigitalOcean")
+        firmware.is("sys_vendor", "DigitalOcean") || firmware.is("board_vendor", "DigitalOcean")
     },
     address: LINK_LOCAL,
     host: None,
@@ -14,29 +13,27 @@ pub(super) static CLOUD: Cloud = Cloud {
     token: None,
     // One by one: the whole document has the user's data in it.
     requests: &[
-        Request {
-            path: "/metadata/v1/id",
-            take: |body, metadata| take_word(&mut metadata.instance_id, body),
-            is_required: true,
-        },
-        Request { path: "/metadata/v1/region", take: take_region, is_required: false },
+        Request { path: "/metadata/v1/id", form: Form::Word(Field::InstanceId), is_required: true },
+        Request { path: "/metadata/v1/region", form: Form::Word(Field::Region), is_required: false },
         Request {
             path: "/metadata/v1/interfaces/private/0/ipv4/address",
-            take: |body, metadata| take_address(&mut metadata.local_ipv4, body),
+            form: Form::Word(Field::LocalIpv4),
             is_required: false,
         },
         Request {
             path: "/metadata/v1/interfaces/public/0/ipv4/address",
-            take: |body, metadata| take_address(&mut metadata.public_ipv4, body),
+            form: Form::Word(Field::PublicIpv4),
             is_required: false,
         },
     ],
+    settle,
     notice: None,
 };
 
 /// A region is one datacenter.
-fn take_region(body: &[u8], metadata: &mut Metadata) -> bool {
-    take_word(&mut metadata.region, body) && take_word(&mut metadata.zone, body)
+fn settle(metadata: &mut Metadata) {
+    let region = metadata.get(Field::Region).to_owned();
+    metadata.set(Field::Zone, &region);
 }
 
 #[cfg(test)]

@@ -20,22 +20,21 @@ pub fn address(body: &[u8]) -> Option<&str> {
     word(body).filter(|word| word.parse::<Ipv4Addr>().is_ok())
 }
 
-/// Takes a word; whether it is one.
-pub fn take_word(field: &mut String, value: &[u8]) -> bool {
-    word(value).map(|word| word.clone_into(field)).is_some()
-}
-
-/// Takes an IPv4 address; whether it is one.
-pub fn take_address(field: &mut String, value: &[u8]) -> bool {
-    address(value).map(|address| address.clone_into(field)).is_some()
+/// Calls `each` with key and value of every line that has `separator` in it; a value in quotes without them. False when that
+/// is no text.
+pub fn lines(body: &[u8], separator: &str, each: &mut dyn FnMut(&str, &str)) -> bool {
+    let Ok(text) = std::str::from_utf8(body) else { return false };
+    for (key, value) in text.lines().filter_map(|line| line.split_once(separator)) {
+        each(key, value.trim().trim_matches(['\'', '"']));
+    }
+    true
 }
 
 /// Calls `each` with the path (`a.0.b`) and the text of every string, number and bool of a JSON document; false when it is
 /// none, after what could be read.
-pub fn members(body: &[u8], mut each: impl FnMut(&str, &str)) -> bool {
+pub fn members(body: &[u8], each: &mut dyn FnMut(&str, &str)) -> bool {
     let mut json = Json::new(body);
-    let mut path = String::new();
-    visit(&mut json, &mut path, &mut each).and_then(|()| json.end()).is_ok()
+    visit(&mut json, &mut String::new(), each).and_then(|()| json.end()).is_ok()
 }
 
 /// The reader bounds the depth.
@@ -99,13 +98,24 @@ mod tests {
     }
 
     #[test]
+    fn keys_and_values() {
+        let body = b"a: 1\n b: '2'\r\nnothing\nc: \nd: \"x: y\"\n";
+        let mut seen = String::new();
+        assert!(lines(body, ": ", &mut |key, value| seen += &format!("{key}={value};")));
+        assert_eq!(seen, "a=1; b=2;c=;d=x: y;");
+        hammer(body, |body| {
+            lines(body, ": ", &mut |_, _| {});
+        });
+    }
+
+    #[test]
     fn members_of_a_document() {
         let body = br#"{"a":{"b":["x",{"c":1.5}],"n":null},"t":true,"e":{}}"#;
         let mut seen = String::new();
-        assert!(members(body, |path, value| seen += &format!("{path}={value} ")));
+        assert!(members(body, &mut |path, value| seen += &format!("{path}={value} ")));
         assert_eq!(seen, "a.b.0=x a.b.1.c=1.5 t=true ");
-        assert!(!members(br#"{"a":"x","b"#, |path, value| assert_eq!((path, value), ("a", "x"))));
-        assert!(!members(b"<html>", |_, _| panic!()));
+        assert!(!members(br#"{"a":"x","b"#, &mut |path, value| assert_eq!((path, value), ("a", "x"))));
+        assert!(!members(b"<html>", &mut |_, _| panic!()));
         assert!(members(
             "[".repeat(64)
                 .as_bytes()
@@ -114,11 +124,11 @@ mod tests {
                 .copied()
                 .collect::<Vec<u8>>()
                 .as_slice(),
-            |_, _| {}
+            &mut |_, _| {}
         ));
-        assert!(!members("[".repeat(60_000).as_bytes(), |_, _| {}));
+        assert!(!members("[".repeat(60_000).as_bytes(), &mut |_, _| {}));
         hammer(body, |body| {
-            members(body, |_, _| {});
+            members(body, &mut |_, _| {});
             word(body);
         });
     }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::document::{take_address, take_word, word};
-use super::{Cloud, LINK_LOCAL, Metadata, Notice, Request, region_of_zone};
+use super::document::word;
+use super::{Cloud, Field, Form, LINK_LOCAL, Metadata, Notice, Request};
 
 pub(super) static CLOUD: Cloud = Cloud {
     provider: "GCP",
     // Laptops of this vendor have other names.
-    is_here: |firmware| matches!(&*firmware.product_name, "Google" | "Google Compute Engine"),
+    is_here: |firmware| matches!(&*firmware.dmi("product_name"), "Google" | "Google Compute Engine"),
     address: LINK_LOCAL,
     host: None,
     header: "Metadata-Flavor: Google",
@@ -17,36 +17,41 @@ pub(super) static CLOUD: Cloud = Cloud {
     requests: &[
         Request {
             path: "/computeMetadata/v1/instance/id",
-            take: |body, metadata| take_word(&mut metadata.instance_id, body),
+            form: Form::Word(Field::InstanceId),
             is_required: true,
         },
         Request {
             path: "/computeMetadata/v1/project/project-id",
-            take: |body, metadata| take_word(&mut metadata.account_id, body),
+            form: Form::Word(Field::AccountId),
             is_required: false,
         },
         Request {
             path: "/computeMetadata/v1/instance/machine-type",
-            take: |body, metadata| take_last_part(&mut metadata.instance_type, body),
+            form: Form::Word(Field::InstanceType),
             is_required: false,
         },
-        Request { path: "/computeMetadata/v1/instance/zone", take: take_zone, is_required: false },
+        Request {
+            path: "/computeMetadata/v1/instance/zone",
+            form: Form::Word(Field::Zone),
+            is_required: false,
+        },
         Request {
             path: "/computeMetadata/v1/instance/scheduling/preemptible",
-            take: take_life_cycle,
+            form: Form::Word(Field::LifeCycle),
             is_required: false,
         },
         Request {
             path: "/computeMetadata/v1/instance/network-interfaces/0/ip",
-            take: |body, metadata| take_address(&mut metadata.local_ipv4, body),
+            form: Form::Word(Field::LocalIpv4),
             is_required: false,
         },
         Request {
             path: "/computeMetadata/v1/instance/network-interfaces/0/access-configs/0/external-ip",
-            take: |body, metadata| take_address(&mut metadata.public_ipv4, body),
+            form: Form::Word(Field::PublicIpv4),
             is_required: false,
         },
     ],
+    settle,
     // Thirty seconds in front of the end.
     notice: Some(Notice {
         path: "/computeMetadata/v1/instance/preempted",
@@ -63,27 +68,20 @@ fn truth(body: &[u8]) -> Option<bool> {
     if is("true") { Some(true) } else { is("false").then_some(false) }
 }
 
-/// `projects/NUMBER/KIND/NAME`
-fn last_part(body: &[u8]) -> Option<&str> {
-    let mut parts = word(body)?.split('/').skip(3);
-    parts.next().filter(|part| !part.is_empty() && parts.next().is_none())
-}
-
-fn take_last_part(field: &mut String, body: &[u8]) -> bool {
-    last_part(body).map(|part| part.clone_into(field)).is_some()
-}
-
-fn take_zone(body: &[u8], metadata: &mut Metadata) -> bool {
-    let is_taken = take_last_part(&mut metadata.zone, body);
-    region_of_zone(&metadata.zone).clone_into(&mut metadata.region);
-    is_taken
-}
-
-fn take_life_cycle(body: &[u8], metadata: &mut Metadata) -> bool {
-    let Some(is_preemptible) = truth(body) else { return false };
-    let word = if is_preemptible { "preemptible" } else { "on-demand" };
-    word.clone_into(&mut metadata.life_cycle);
-    true
+fn settle(metadata: &mut Metadata) {
+    // `projects/NUMBER/KIND/NAME`
+    for field in [Field::InstanceType, Field::Zone] {
+        if let Some((_, name)) = metadata.get(field).rsplit_once('/') {
+            let name = name.to_owned();
+            metadata.set(field, &name);
+        }
+    }
+    metadata.set_region_of_zone();
+    match truth(metadata.get(Field::LifeCycle).as_bytes()) {
+        Some(true) => metadata.set(Field::LifeCycle, "preemptible"),
+        Some(false) => metadata.set(Field::LifeCycle, "on-demand"),
+        None => {}
+    }
 }
 
 #[cfg(test)]
@@ -123,13 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense() {
-        let mut metadata = Metadata::default();
-        for bad in ["", "e2-medium", "projects/1/zones/", "projects/1/zones/a/b"] {
-            assert!(!take_zone(bad.as_bytes(), &mut metadata), "{bad}");
-        }
-        assert!(take_life_cycle(b"FALSE\n", &mut metadata) && !take_life_cycle(b"maybe", &mut metadata));
-        assert_eq!(metadata, Metadata { life_cycle: "on-demand".into(), ..Metadata::default() });
+    fn notices() {
         assert_eq!([truth(b"TRUE"), truth(b"FALSE"), truth(b"<html>")], [Some(true), Some(false), None]);
     }
 }

@@ -1,12 +1,12 @@
 //! IBM Cloud VPC (<https://cloud.ibm.com/apidocs/vpc-metadata>), at the link-local address its name stands for. Instances whose
 //! service is set to https alone do not answer here.
 
-use super::document::{members, take_address, take_word, word};
-use super::{Cloud, LINK_LOCAL, Metadata, Request, Token, region_of_zone};
+use super::document::members;
+use super::{Cloud, Field, Form, LINK_LOCAL, Metadata, Request, Token};
 
 pub(super) static CLOUD: Cloud = Cloud {
     provider: "IBM",
-    is_here: |firmware| firmware.chassis_vendor.starts_with("IBM:Cloud Compute Server"),
+    is_here: |firmware| firmware.dmi("chassis_vendor").starts_with("IBM:Cloud Compute Server"),
     address: LINK_LOCAL,
     host: Some("api.metadata.cloud.ibm.com"),
     header: "",
@@ -20,16 +20,24 @@ pub(super) static CLOUD: Cloud = Cloud {
     }),
     requests: &[Request {
         path: "/metadata/v1/instance?version=2025-04-22",
-        take: take_instance,
+        form: Form::Json(&[
+            ("crn", Field::AccountId),
+            ("id", Field::InstanceId),
+            ("profile.name", Field::InstanceType),
+            ("zone.name", Field::Zone),
+            ("primary_network_interface.primary_ip.address", Field::LocalIpv4),
+            ("primary_network_attachment.primary_ip.address", Field::LocalIpv4),
+        ]),
         is_required: true,
     }],
+    settle,
     notice: None,
 };
 
 /// A signed token, of some 2 KiB.
 fn parse_token(body: &[u8]) -> Option<String> {
     let mut token = None;
-    let is_whole = members(body, |path, value| {
+    let is_whole = members(body, &mut |path, value| {
         if path == "access_token" && value.len() <= 8192 && value.bytes().all(|byte| byte.is_ascii_graphic())
         {
             token = Some(value.to_owned());
@@ -38,27 +46,14 @@ fn parse_token(body: &[u8]) -> Option<String> {
     token.filter(|token| is_whole && !token.is_empty())
 }
 
-fn take_instance(body: &[u8], metadata: &mut Metadata) -> bool {
-    let is_whole = members(body, |path, value| {
-        let bytes = value.as_bytes();
-        match path {
-            "id" => take_word(&mut metadata.instance_id, bytes),
-            "profile.name" => take_word(&mut metadata.instance_type, bytes),
-            "zone.name" => take_word(&mut metadata.zone, bytes),
-            // `crn:v1:bluemix:public:is:us-south-1:a/ACCOUNT::instance:ID`
-            "crn" => {
-                let account = value.split(':').find_map(|part| part.strip_prefix("a/"));
-                take_word(&mut metadata.account_id, account.unwrap_or_default().as_bytes())
-            }
-            "primary_network_interface.primary_ip.address"
-            | "primary_network_attachment.primary_ip.address" => {
-                take_address(&mut metadata.local_ipv4, bytes)
-            }
-            _ => false,
-        };
-    });
-    region_of_zone(&metadata.zone).clone_into(&mut metadata.region);
-    is_whole && word(metadata.instance_id.as_bytes()).is_some()
+fn settle(metadata: &mut Metadata) {
+    metadata.set_region_of_zone();
+    // `crn:v1:bluemix:public:is:us-south-1:a/ACCOUNT::instance:ID`
+    let crn = metadata.get(Field::AccountId);
+    if crn.contains(':') {
+        let account = crn.split(':').find_map(|part| part.strip_prefix("a/")).unwrap_or_default().to_owned();
+        metadata.set(Field::AccountId, &account);
+    }
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ impl Inquiry {
     /// The beginning, and what to send first.
     pub fn begin(cloud: &'static Cloud, deadline_ns: MonotonicNs) -> (Inquiry, Vec<u8>) {
         let step = if cloud.token.is_some() { Step::Token } else { Step::Request(0) };
-        let found = Metadata { provider: cloud.provider.to_owned(), ..Metadata::default() };
+        let found = Metadata::of(cloud.provider);
         let inquiry = Inquiry { cloud, step, deadline_ns, token: None, found, problem: None };
         let request = inquiry.request().unwrap_or_default();
         (inquiry, request)
@@ -89,7 +89,9 @@ impl Inquiry {
         let Some(request) = self.cloud.requests.get(at) else { return false };
         match answer {
             Ok(Answer { status: 200, body }) => {
-                if !(request.take)(&body, &mut self.found) && request.is_required {
+                let makes_sense = request.take(&body, &mut self.found);
+                (self.cloud.settle)(&mut self.found);
+                if request.is_required && !makes_sense {
                     self.fail(request.path, "an answer that makes no sense");
                 }
                 true
@@ -142,7 +144,7 @@ fn host(cloud: &Cloud) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloud::CLOUDS;
+    use crate::cloud::{CLOUDS, Field};
 
     fn cloud(provider: &str) -> &'static Cloud {
         CLOUDS.iter().copied().find(|cloud| cloud.provider == provider).unwrap()
@@ -193,8 +195,9 @@ mod tests {
         assert_eq!((asked.len(), inquiry.problem), (5, None));
         assert_eq!(asked[0], "PUT /latest/api/token");
         assert_eq!(inquiry.token.as_deref(), Some("TOKEN"));
-        let found = inquiry.found;
-        assert_eq!([&*found.provider, &found.instance_id, &found.life_cycle], ["AWS", "i-1", "spot"]);
+        let found =
+            [Field::Provider, Field::InstanceId, Field::LifeCycle].map(|field| inquiry.found.get(field));
+        assert_eq!(found, ["AWS", "i-1", "spot"]);
     }
 
     #[test]
@@ -204,7 +207,10 @@ mod tests {
                 assert!(!head.contains("X-aws-ec2-metadata-token:"), "{head}");
                 if what.starts_with("PUT") { refuse() } else { aws(what) }
             });
-            assert_eq!((asked.len(), &*inquiry.found.instance_id, inquiry.problem), (5, "i-1", None));
+            assert_eq!(
+                (asked.len(), inquiry.found.get(Field::InstanceId), inquiry.problem),
+                (5, "i-1", None)
+            );
         }
         let (inquiry, asked) = inquire("IBM", |_, _| status(404));
         assert_eq!(asked.len(), 1);
@@ -235,7 +241,7 @@ mod tests {
             "ip" => Err(Failure::Senseless("no HTTP")),
             _ => status(404),
         });
-        assert_eq!((asked.len(), &*inquiry.found.region), (7, "us-central1"));
+        assert_eq!((asked.len(), inquiry.found.get(Field::Region)), (7, "us-central1"));
         assert!(inquiry.problem.unwrap().ends_with("/instance/id: status 500"));
         let (inquiry, _) = inquire("Azure", |_, _| ok("<html>"));
         assert!(inquiry.problem.unwrap().ends_with("makes no sense"));

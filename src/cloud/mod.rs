@@ -34,6 +34,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::args::CloudLabels;
+use crate::host::Host;
 use firmware::Firmware;
 
 /// Every cloud that is known. No machine's firmware is two of them's.
@@ -57,7 +58,7 @@ pub struct Cloud {
     /// Label `provider`.
     pub provider: &'static str,
     /// Whether a machine with this firmware is one of its instances. Only then is anything sent.
-    pub is_here: fn(&Firmware) -> bool,
+    pub is_here: fn(&Firmware<'_>) -> bool,
     /// Where its metadata service is, port 80.
     pub address: Ipv4Addr,
     /// Header `Host`, if it is not the address.
@@ -68,6 +69,8 @@ pub struct Cloud {
     pub token: Option<Token>,
     /// What is asked, in this order.
     pub requests: &'static [Request],
+    /// Makes of what was taken from an answer, and maybe more than once, what it means.
+    pub settle: fn(&mut Metadata),
     /// How it says that it will take the instance away.
     pub notice: Option<Notice>,
 }
@@ -92,17 +95,46 @@ pub struct Token {
 pub struct Request {
     /// With the query.
     pub path: &'static str,
-    /// Takes what the body says; false when it makes no sense.
-    pub take: fn(&[u8], &mut Metadata) -> bool,
+    /// What its body is.
+    pub form: Form,
     /// Whether an instance without it is one of which nothing is known; else 404 means that it has no such thing.
     pub is_required: bool,
+}
+
+/// What a body is, and which parts of it are wanted.
+pub enum Form {
+    /// One word.
+    Word(Field),
+    /// JSON: members by their path, `a.0.b`.
+    Json(&'static [(&'static str, Field)]),
+    /// Lines of a key, what separates it from its value, and that, which may be in quotes.
+    Lines(&'static str, &'static [(&'static str, Field)]),
+}
+
+impl Request {
+    /// Takes what the body says; false when it makes no sense.
+    pub fn take(&self, body: &[u8], metadata: &mut Metadata) -> bool {
+        let mut take = |wanted: &[(&str, Field)], name: &str, value: &str| {
+            if let Some((_, field)) = wanted.iter().find(|(known, _)| *known == name) {
+                metadata.take(*field, value.as_bytes());
+            }
+        };
+        let is_whole = match self.form {
+            Form::Word(field) => metadata.take(field, body),
+            Form::Json(wanted) => document::members(body, &mut |path, value| take(wanted, path, value)),
+            Form::Lines(separator, wanted) => {
+                document::lines(body, separator, &mut |key, value| take(wanted, key, value))
+            }
+        };
+        is_whole && !(self.is_required && metadata.get(Field::InstanceId).is_empty())
+    }
 }
 
 /// Where a cloud says that it will take the instance away.
 pub struct Notice {
     /// The path of the GET. 404 means that nothing is known.
     pub path: &'static str,
-    /// What [`Metadata::life_cycle`] such instances have.
+    /// The life cycle that such instances have.
     pub life_cycle: &'static str,
     /// How often it is asked: a fraction of the time between the notice and the end.
     pub interval: Duration,
@@ -110,90 +142,116 @@ pub struct Notice {
     pub parse: fn(&[u8], &Metadata) -> Option<bool>,
 }
 
-/// What is known of the instance; nothing is the empty string.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Metadata {
+/// What can be known of an instance: the labels of `node_cloud_info`, in their order, and more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Field {
     /// One of [`CLOUDS`], or what `--provider` says.
-    pub provider: String,
+    Provider,
     /// The account, project or subscription that pays.
-    pub account_id: String,
+    AccountId,
     /// The instance's id.
-    pub instance_id: String,
-    /// Its name, where notices call it by that; no label.
-    pub name: String,
+    InstanceId,
     /// Its kind of machine.
-    pub instance_type: String,
+    InstanceType,
     /// How it is paid for, which says how it ends: `on-demand`, `spot`, `preemptible`.
-    pub life_cycle: String,
+    LifeCycle,
     /// Where it is.
-    pub region: String,
+    Region,
     /// Where in the region it is.
-    pub zone: String,
+    Zone,
     /// The zone's id, the same for all accounts (AWS).
-    pub zone_id: String,
+    ZoneId,
     /// The address inside.
-    pub local_ipv4: String,
+    LocalIpv4,
     /// The address outside.
-    pub public_ipv4: String,
+    PublicIpv4,
+    /// Its name, where notices call it by that; no label.
+    Name,
 }
 
+/// How many of them are labels.
+const LABELS: usize = Field::PublicIpv4 as usize + 1;
+
+/// What is known of the instance; nothing is the empty string.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metadata([String; Field::Name as usize + 1]);
+
 impl Metadata {
-    /// What flags say.
-    pub fn of_flags(flags: &CloudLabels) -> Metadata {
+    /// What is known of any instance of a provider.
+    pub fn of(provider: &str) -> Metadata {
         let mut metadata = Metadata::default();
-        metadata.take_flags(flags);
+        metadata.set(Field::Provider, provider);
         metadata
+    }
+
+    /// What is known.
+    pub fn get(&self, field: Field) -> &str {
+        self.0.get(field as usize).map_or("", String::as_str)
+    }
+
+    /// Sets it, whatever was known.
+    pub fn set(&mut self, field: Field, value: &str) {
+        if let Some(known) = self.0.get_mut(field as usize) {
+            value.clone_into(known);
+        }
+    }
+
+    /// Takes it from an answer unless it is known already; false if it makes no sense.
+    fn take(&mut self, field: Field, value: &[u8]) -> bool {
+        let value = match field {
+            Field::LocalIpv4 | Field::PublicIpv4 => document::address(value),
+            _ => document::word(value),
+        };
+        if let Some(value) = value.filter(|_| self.get(field).is_empty()) {
+            self.set(field, value);
+        }
+        value.is_some()
+    }
+
+    /// The values of the labels of `node_cloud_info`.
+    pub fn labels(&self) -> [&str; LABELS] {
+        let mut labels = [""; LABELS];
+        for (label, value) in labels.iter_mut().zip(&self.0) {
+            *label = value;
+        }
+        labels
     }
 
     /// Flags that are given stand above what is known.
     pub fn take_flags(&mut self, flags: &CloudLabels) {
-        for (known, flag) in [
-            (&mut self.provider, &flags.provider),
-            (&mut self.region, &flags.region),
-            (&mut self.zone, &flags.availability_zone),
-            (&mut self.instance_type, &flags.instance_type),
-            (&mut self.life_cycle, &flags.instance_life_cycle),
+        for (field, flag) in [
+            (Field::Provider, &flags.provider),
+            (Field::Region, &flags.region),
+            (Field::Zone, &flags.availability_zone),
+            (Field::InstanceType, &flags.instance_type),
+            (Field::LifeCycle, &flags.instance_life_cycle),
         ] {
             if !flag.is_empty() {
-                known.clone_from(flag);
+                self.set(field, flag);
             }
         }
     }
 
     /// What `newer`, which has not everything, knows stands above what is known.
-    pub fn take_newer(&mut self, newer: &Metadata) {
-        for (known, newer) in self.fields_mut().into_iter().zip(newer.clone().fields_mut()) {
+    pub fn take_newer(&mut self, newer: Metadata) {
+        for (known, newer) in self.0.iter_mut().zip(newer.0) {
             if !newer.is_empty() {
-                std::mem::swap(known, newer);
+                *known = newer;
             }
         }
     }
 
-    fn fields_mut(&mut self) -> [&mut String; 11] {
-        [
-            &mut self.provider,
-            &mut self.account_id,
-            &mut self.instance_id,
-            &mut self.name,
-            &mut self.instance_type,
-            &mut self.life_cycle,
-            &mut self.region,
-            &mut self.zone,
-            &mut self.zone_id,
-            &mut self.local_ipv4,
-            &mut self.public_ipv4,
-        ]
+    /// Has the region be what is in front of the last dash of a zone such as `us-central1-a` or `fr-par-1`.
+    fn set_region_of_zone(&mut self) {
+        let region = self.get(Field::Zone).rsplit_once('-').map(|(region, _)| region.to_owned());
+        self.set(Field::Region, &region.unwrap_or_default());
     }
 }
 
 /// The cloud this machine is in, if its firmware names one.
-pub fn detect(firmware: &Firmware) -> Option<&'static Cloud> {
-    CLOUDS.iter().copied().find(|cloud| (cloud.is_here)(firmware))
-}
-
-/// A region from a zone such as `us-central1-a` or `fr-par-1`: all in front of the last dash.
-fn region_of_zone(zone: &str) -> &str {
-    zone.rsplit_once('-').map_or("", |(region, _)| region)
+pub fn detect(host: &Host) -> Option<&'static Cloud> {
+    Firmware::of(host, |firmware| CLOUDS.iter().copied().find(|cloud| (cloud.is_here)(firmware)))
 }
 
 #[cfg(test)]
@@ -205,7 +263,9 @@ pub(crate) mod test {
     pub(crate) fn answer(cloud: &Cloud, path: &str, body: &[u8], metadata: &mut Metadata) -> bool {
         let request = cloud.requests.iter().find(|request| request.path == path);
         let request = request.unwrap_or_else(|| panic!("{path} is not asked of {}", cloud.provider));
-        (request.take)(body, metadata)
+        let makes_sense = request.take(body, metadata);
+        (cloud.settle)(metadata);
+        makes_sense
     }
 
     /// What a whole set of answers says; each must make sense, and damaged ones must do no harm.
@@ -216,9 +276,12 @@ pub(crate) mod test {
             hammer(body.as_bytes(), |damaged| {
                 let mut metadata = Metadata::default();
                 answer(cloud, path, damaged, &mut metadata);
-                for field in metadata.fields_mut() {
+                for field in &metadata.0 {
                     assert!(field.is_empty() || document::word(field.as_bytes()) == Some(field), "{field:?}");
                 }
+                let once = metadata.clone();
+                (cloud.settle)(&mut metadata);
+                assert_eq!(metadata, once);
             });
         }
         let asked: Vec<&str> = cloud.requests.iter().map(|request| request.path).collect();
@@ -226,19 +289,9 @@ pub(crate) mod test {
         metadata
     }
 
-    /// Provider and life cycle aside, in the order of the labels.
-    pub(crate) fn labels(metadata: &Metadata) -> [&str; 9] {
-        [
-            &metadata.account_id,
-            &metadata.instance_id,
-            &metadata.instance_type,
-            &metadata.life_cycle,
-            &metadata.region,
-            &metadata.zone,
-            &metadata.zone_id,
-            &metadata.local_ipv4,
-            &metadata.public_ipv4,
-        ]
+    /// The labels but for the provider.
+    pub(crate) fn labels(metadata: &Metadata) -> &[String] {
+        &metadata.0[1..LABELS]
     }
 
     #[test]
@@ -257,12 +310,19 @@ pub(crate) mod test {
 
     #[test]
     fn flags_stand_above_what_is_known() {
-        let mut known = Metadata { region: "a".into(), zone: "a-1".into(), ..Metadata::default() };
+        let place = |metadata: &Metadata| {
+            [Field::Provider, Field::Region, Field::Zone].map(|field| metadata.get(field).to_owned())
+        };
+        let mut known = Metadata::of("AWS");
+        assert!(known.take(Field::Region, b"a") && known.take(Field::Zone, b"a-1"));
+        // What was learned first stands.
+        assert!(known.take(Field::Zone, b"c-3") && !known.take(Field::PublicIpv4, b"c-3"));
         let flags = CloudLabels { region: "b".into(), provider: "mine".into(), ..CloudLabels::default() };
         known.take_flags(&flags);
-        assert_eq!((&*known.region, &*known.zone, &*known.provider), ("b", "a-1", "mine"));
-        let newer = Metadata { zone: "b-2".into(), ..Metadata::default() };
-        known.take_newer(&newer);
-        assert_eq!((&*known.region, &*known.zone), ("b", "b-2"));
+        assert_eq!(place(&known), ["mine", "b", "a-1"]);
+        let mut newer = Metadata::default();
+        newer.set(Field::Zone, "b-2");
+        known.take_newer(newer);
+        assert_eq!(place(&known), ["mine", "b", "b-2"]);
     }
 }

@@ -1,51 +1,43 @@
 //! Oracle Cloud Infrastructure (<https://docs.oracle.com/iaas/Content/Compute/Tasks/gettingmetadata.htm>).
 
-use super::document::{members, take_address, take_word};
-use super::{Cloud, LINK_LOCAL, Metadata, Request};
+use super::{Cloud, Field, Form, LINK_LOCAL, Metadata, Request};
 
 pub(super) static CLOUD: Cloud = Cloud {
     provider: "Oracle",
-    is_here: |firmware| firmware.chassis_asset_tag == "OracleCloud.com",
+    is_here: |firmware| firmware.is("chassis_asset_tag", "OracleCloud.com"),
     address: LINK_LOCAL,
     host: None,
     header: "Authorization: Bearer Oracle",
     token: None,
     requests: &[
-        Request { path: "/opc/v2/instance/", take: take_instance, is_required: true },
-        Request { path: "/opc/v2/vnics/", take: take_vnics, is_required: false },
+        Request {
+            path: "/opc/v2/instance/",
+            form: Form::Json(&[
+                ("id", Field::InstanceId),
+                ("tenantId", Field::AccountId),
+                ("shape", Field::InstanceType),
+                ("canonicalRegionName", Field::Region),
+                ("availabilityDomain", Field::Zone),
+            ]),
+            is_required: true,
+        },
+        // The first is the primary one. Public addresses are unknown here.
+        Request {
+            path: "/opc/v2/vnics/",
+            form: Form::Json(&[("0.privateIp", Field::LocalIpv4)]),
+            is_required: false,
+        },
     ],
+    settle,
     notice: None,
 };
 
-fn take_instance(body: &[u8], metadata: &mut Metadata) -> bool {
-    let mut domain = String::new();
-    let is_whole = members(body, |path, value| {
-        let value = value.as_bytes();
-        match path {
-            "id" => take_word(&mut metadata.instance_id, value),
-            "tenantId" => take_word(&mut metadata.account_id, value),
-            "shape" => take_word(&mut metadata.instance_type, value),
-            "canonicalRegionName" => take_word(&mut metadata.region, value),
-            "availabilityDomain" => take_word(&mut domain, value),
-            _ => false,
-        };
-    });
-    // `Uocm:EU-FRANKFURT-1-AD-2`: what is in front of the number differs from tenancy to tenancy.
-    let number = domain.rsplit_once("-AD-").map(|(_, number)| number);
-    if let Some(number) = number.filter(|_| !metadata.region.is_empty()) {
-        let zone = format!("{}-ad-{number}", metadata.region);
-        take_word(&mut metadata.zone, zone.as_bytes());
+/// `Uocm:EU-FRANKFURT-1-AD-2` is `eu-frankfurt-1-ad-2`: what is in front of the number differs from tenancy to tenancy.
+fn settle(metadata: &mut Metadata) {
+    if let Some((_, number)) = metadata.get(Field::Zone).rsplit_once("-AD-") {
+        let zone = [metadata.get(Field::Region), "-ad-", number].concat();
+        metadata.set(Field::Zone, &zone.to_ascii_lowercase());
     }
-    is_whole && !metadata.instance_id.is_empty()
-}
-
-/// The first is the primary one. Public addresses are unknown here.
-fn take_vnics(body: &[u8], metadata: &mut Metadata) -> bool {
-    members(body, |path, value| {
-        if path == "0.privateIp" {
-            take_address(&mut metadata.local_ipv4, value.as_bytes());
-        }
-    })
 }
 
 #[cfg(test)]
@@ -101,8 +93,8 @@ mod tests {
             ]
         );
         let mut odd = Metadata::default();
-        let document = INSTANCE.replace("-AD-2", "").replace("VM.Standard", "VM Standard");
+        let document = INSTANCE.replace("VM.Standard", "VM Standard");
         assert!(answer(&CLOUD, "/opc/v2/instance/", document.as_bytes(), &mut odd));
-        assert_eq!((&*odd.zone, &*odd.instance_type), ("", ""));
+        assert_eq!(odd.get(Field::InstanceType), "");
     }
 }

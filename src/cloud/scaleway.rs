@@ -2,41 +2,33 @@
 
 use std::net::Ipv4Addr;
 
-use super::document::{take_address, take_word};
-use super::{Cloud, Metadata, Request, region_of_zone};
+use super::{Cloud, Field, Form, Metadata, Request};
 
 pub(super) static CLOUD: Cloud = Cloud {
     provider: "Scaleway",
-    is_here: |firmware| firmware.sys_vendor == "Scaleway",
+    is_here: |firmware| firmware.is("sys_vendor", "Scaleway"),
     address: Ipv4Addr::new(169, 254, 42, 42),
     host: None,
     header: "",
     token: None,
-    requests: &[Request { path: "/conf", take: take_conf, is_required: true }],
+    requests: &[Request {
+        path: "/conf",
+        form: Form::Lines(
+            "=",
+            &[
+                ("ID", Field::InstanceId),
+                ("ORGANIZATION", Field::AccountId),
+                ("COMMERCIAL_TYPE", Field::InstanceType),
+                ("ZONE", Field::Zone),
+                ("PRIVATE_IP", Field::LocalIpv4),
+                ("PUBLIC_IP_ADDRESS", Field::PublicIpv4),
+            ],
+        ),
+        is_required: true,
+    }],
+    settle: Metadata::set_region_of_zone,
     notice: None,
 };
-
-fn take_conf(body: &[u8], metadata: &mut Metadata) -> bool {
-    for line in body.split(|&byte| byte == b'\n') {
-        let mut parts = line.splitn(2, |&byte| byte == b'=');
-        let (Some(key), Some(value)) = (parts.next(), parts.next()) else { continue };
-        let value = value.trim_ascii();
-        let unquoted =
-            [b'\'', b'"'].into_iter().find_map(|quote| value.strip_prefix(&[quote])?.strip_suffix(&[quote]));
-        let value = unquoted.unwrap_or(value);
-        match key {
-            b"ID" => take_word(&mut metadata.instance_id, value),
-            b"ORGANIZATION" => take_word(&mut metadata.account_id, value),
-            b"COMMERCIAL_TYPE" => take_word(&mut metadata.instance_type, value),
-            b"ZONE" => take_word(&mut metadata.zone, value),
-            b"PRIVATE_IP" => take_address(&mut metadata.local_ipv4, value),
-            b"PUBLIC_IP_ADDRESS" => take_address(&mut metadata.public_ipv4, value),
-            _ => false,
-        };
-    }
-    region_of_zone(&metadata.zone).clone_into(&mut metadata.region);
-    !metadata.instance_id.is_empty()
-}
 
 #[cfg(test)]
 mod tests {

@@ -9,10 +9,9 @@ use std::os::fd::RawFd;
 use super::{Collector, Opened, Spec, When};
 use crate::args::Enable;
 use crate::cloud::exchange::{Exchange, Failure, deadline_ns};
-use crate::cloud::firmware::Firmware;
 use crate::cloud::inquiry::{Inquiry, Next, get};
 use crate::cloud::message::Answer;
-use crate::cloud::{Cloud, Metadata, detect};
+use crate::cloud::{Cloud, Field, Metadata, detect};
 use crate::error::{Error, Reason, Result};
 use crate::metric::Desc;
 use crate::registry::Registry;
@@ -38,31 +37,17 @@ pub static SPEC: Spec = Spec {
 };
 
 fn open(world: &mut World) -> Result<Opened> {
-    let Some(cloud) = detect(&Firmware::read(&world.host)) else {
+    let Some(cloud) = detect(&world.host) else {
         return Ok(Opened::Ready(Box::new(Elsewhere)));
     };
-    let known = Metadata { provider: cloud.provider.to_owned(), ..Metadata::default() };
-    world.set_cloud(known.clone());
+    world.set_cloud(Metadata::of(cloud.provider));
     if !world.host.is_live() {
         return Ok(Opened::Absent(
             Reason::NotLive,
             format!("this is no running instance of {}", cloud.provider),
         ));
     }
-    Ok(Opened::Ready(Box::new(Instance {
-        cloud,
-        known,
-        token: None,
-        job: None,
-        inquire_ns: clock::monotonic_ns(),
-        inquired_ns: 0,
-        inquiries: 0,
-        failures: 0,
-        problem: None,
-        is_news: false,
-        look_ns: None,
-        notice: None,
-    })))
+    Ok(Opened::Ready(Box::new(Instance::of(cloud))))
 }
 
 /// Not in a cloud: there is nobody to ask.
@@ -104,6 +89,24 @@ struct Instance {
 }
 
 impl Instance {
+    /// One of which nothing is known.
+    fn of(cloud: &'static Cloud) -> Instance {
+        Instance {
+            cloud,
+            known: Metadata::of(cloud.provider),
+            token: None,
+            job: None,
+            inquire_ns: clock::monotonic_ns(),
+            inquired_ns: 0,
+            inquiries: 0,
+            failures: 0,
+            problem: None,
+            is_news: false,
+            look_ns: None,
+            notice: None,
+        }
+    }
+
     /// Makes a connection for a request. It is made in the host's network namespace where that can be entered: answers of some
     /// services do not get past the first hop.
     fn dial(
@@ -193,7 +196,7 @@ impl Instance {
             }
             Some(_) => {
                 self.failures = self.failures.saturating_add(1);
-                self.known.take_newer(&inquiry.found);
+                self.known.take_newer(inquiry.found);
                 let doubled = limits::CLOUD_PAUSE * 2u32.saturating_pow((self.failures - 1).min(16));
                 doubled.min(limits::CLOUD_PAUSE_MAX)
             }
@@ -203,8 +206,11 @@ impl Instance {
         self.is_news = true;
         let now_ns = clock::monotonic_ns();
         self.inquire_ns = now_ns + pause.as_nanos() as u64;
-        let ends_by_notice =
-            self.cloud.notice.as_ref().is_some_and(|notice| notice.life_cycle == self.known.life_cycle);
+        let ends_by_notice = self
+            .cloud
+            .notice
+            .as_ref()
+            .is_some_and(|notice| notice.life_cycle == self.known.get(Field::LifeCycle));
         self.look_ns = ends_by_notice.then(|| self.look_ns.unwrap_or(now_ns));
         world.set_cloud(self.known.clone());
         self.state()
@@ -232,6 +238,13 @@ impl Instance {
             Err(what) => debug!("{} {}: {what}", self.cloud.address, notice.path),
         }
         Ok(())
+    }
+
+    /// Whether there is a notice; nothing rather than what was true a while ago.
+    fn is_noticed(&self, world: &World) -> Option<bool> {
+        let (is_noticed, heard_ns) = self.notice?;
+        let age_ns = world.now_ns.saturating_sub(heard_ns);
+        (age_ns <= limits::CLOUD_NOTICE_AGE.as_nanos() as u64).then_some(is_noticed)
     }
 
     /// The problem of the last inquiry, if it had one: it stands until one has none.
@@ -295,11 +308,73 @@ impl Collector for Instance {
     }
 
     fn collect(&self, world: &World, out: &mut Registry) {
-        let max_age_ns = limits::CLOUD_NOTICE_AGE.as_nanos() as u64;
-        // Nothing rather than what was true a while ago.
-        let is_known = |heard_ns: MonotonicNs| world.now_ns.saturating_sub(heard_ns) <= max_age_ns;
-        if let Some((is_noticed, _)) = self.notice.filter(|&(_, heard_ns)| is_known(heard_ns)) {
+        if let Some(is_noticed) = self.is_noticed(world) {
             out.add(&NOTICE, &[], f64::from(u8::from(is_noticed)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Config;
+    use crate::cloud::CLOUDS;
+
+    fn world() -> World {
+        World::new(Config { root: "/nonexistent".into(), ..Config::default() }, 1024)
+    }
+
+    /// How long the pause is after an inquiry that ended so, in seconds.
+    fn pause_s(instance: &mut Instance, world: &mut World, problem: Option<&str>) -> u64 {
+        let (mut inquiry, _) = Inquiry::begin(instance.cloud, 0);
+        inquiry.problem = problem.map(str::to_owned);
+        inquiry.found.set(Field::LifeCycle, "spot");
+        let before_ns = clock::monotonic_ns();
+        assert_eq!(instance.conclude(world, inquiry).is_ok(), problem.is_none());
+        // The status of the collector is made at once.
+        assert_eq!(instance.deadline_ns(), Some(0));
+        (instance.inquire_ns - before_ns) / 1_000_000_000
+    }
+
+    #[test]
+    fn failures_are_tried_again_less_and_less_often_and_answers_renewed_hourly() {
+        let mut world = world();
+        let aws = CLOUDS.iter().copied().find(|cloud| cloud.provider == "AWS").unwrap();
+        let mut instance = Instance::of(aws);
+        assert!(instance.is_busy());
+        let pauses: Vec<u64> = (0..10).map(|_| pause_s(&mut instance, &mut world, Some("x"))).collect();
+        assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        assert!(!instance.is_busy());
+        assert_eq!(pause_s(&mut instance, &mut world, None), 3600);
+        assert_eq!(pause_s(&mut instance, &mut world, Some("x")), 2);
+        // What was known before stays.
+        assert_eq!(world.cloud.get(Field::LifeCycle), "spot");
+        assert!(instance.look_ns.is_some());
+    }
+
+    #[test]
+    fn notices_are_forgotten_and_a_token_that_is_refused_renewed() {
+        let mut world = world();
+        let gcp = CLOUDS.iter().copied().find(|cloud| cloud.provider == "GCP").unwrap();
+        let mut instance = Instance::of(gcp);
+        pause_s(&mut instance, &mut world, None);
+        let say = |status, body: &str| Ok(Answer { status, body: body.as_bytes().to_vec() });
+        for (answer, expected) in [
+            (say(500, ""), None),
+            (say(200, "FALSE"), Some(false)),
+            (say(200, "TRUE"), Some(true)),
+            (say(200, "<html>"), Some(true)),
+            (Err(Failure::Senseless("no HTTP")), Some(true)),
+            (say(404, ""), Some(false)),
+        ] {
+            instance.take_notice(&world, answer).unwrap();
+            assert_eq!(instance.notice.map(|(is_noticed, _)| is_noticed), expected);
+        }
+        assert!(instance.is_noticed(&world).is_some());
+        world.now_ns += limits::CLOUD_NOTICE_AGE.as_nanos() as u64 + 1;
+        assert!(instance.is_noticed(&world).is_none());
+        assert!(instance.inquire_ns > world.now_ns + 3_000_000_000_000);
+        instance.take_notice(&world, say(401, "")).unwrap();
+        assert!(instance.inquire_ns <= world.now_ns);
     }
 }

@@ -78,23 +78,7 @@ impl Collector for NodeInfo {
     fn collect(&self, world: &World, out: &mut Registry) {
         out.add(&AGENT, &[env!("CARGO_PKG_VERSION")], 1.0);
         out.add(&INFO, &[&self.hostname, &self.kernel_version], 1.0);
-        let cloud = &world.cloud;
-        out.add(
-            &CLOUD,
-            &[
-                &cloud.provider,
-                &cloud.account_id,
-                &cloud.instance_id,
-                &cloud.instance_type,
-                &cloud.life_cycle,
-                &cloud.region,
-                &cloud.zone,
-                &cloud.zone_id,
-                &cloud.local_ipv4,
-                &cloud.public_ipv4,
-            ],
-            1.0,
-        );
+        out.add(&CLOUD, &world.cloud.labels(), 1.0);
         if let Some(uptime_s) = self.uptime_s {
             out.add(&UPTIME, &[], uptime_s);
         }

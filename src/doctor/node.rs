@@ -93,10 +93,11 @@ pub(super) fn journald(context: &Context) -> Outcome {
 }
 
 pub(super) fn cloud(context: &Context) -> Outcome {
-    let firmware = Firmware::read(&context.host);
-    match detect(&firmware) {
-        Some(cloud) => Outcome::ok(format!("{}, metadata at {}", cloud.provider, cloud.address)),
-        None if firmware.sys_vendor.is_empty() => Outcome::note("no vendor", "in a cloud, say --provider"),
-        None => Outcome::ok(format!("{}: none that is known", firmware.sys_vendor)),
+    if let Some(cloud) = detect(&context.host) {
+        return Outcome::ok(format!("{}, metadata at {}", cloud.provider, cloud.address));
+    }
+    match Firmware::of(&context.host, |firmware| firmware.dmi("sys_vendor")) {
+        vendor if vendor.is_empty() => Outcome::note("no vendor", "in a cloud, say --provider"),
+        vendor => Outcome::ok(format!("{vendor}: none that is known")),
     }
 }
