@@ -20,7 +20,7 @@ pub enum Scope {
     Agent,
     /// `machine_id` and `system_uuid`: families named `node_*`.
     Node,
-    /// Those of the node plus `container_id` and `app_id`: families named `container_*`.
+    /// Those of the node, `az` and `region` where both are known, `container_id` and `app_id`: families named `container_*`.
     Container,
 }
 

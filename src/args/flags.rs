@@ -290,14 +290,19 @@ pub const FLAGS: &[Flag] = &[
         config.cloud.provider = value.to_owned();
         Ok(())
     }),
-    set("region", "NAME", "Overrides label region of node_cloud_info", |config, value| {
-        config.cloud.region = value.to_owned();
-        Ok(())
-    }),
+    set(
+        "region",
+        "NAME",
+        "Overrides label region of node_cloud_info, and of containers where the zone is known too",
+        |config, value| {
+            config.cloud.region = value.to_owned();
+            Ok(())
+        },
+    ),
     set(
         "availability-zone",
         "NAME",
-        "Overrides label availability_zone of node_cloud_info",
+        "Overrides label availability_zone of node_cloud_info, and az of containers where the region is known too",
         |config, value| {
             config.cloud.availability_zone = value.to_owned();
             Ok(())

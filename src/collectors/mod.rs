@@ -146,7 +146,8 @@ pub fn document() -> String {
 
     let mut text = String::from(
         "# Metrics\n\nGenerated from the tables in `src/collectors`; `make docs` renews it.\n\nEvery `node_*` series also has \
-         the labels `machine_id` and `system_uuid`; every `container_*` series those and `container_id` and `app_id`.\n",
+         the labels `machine_id` and `system_uuid`; every `container_*` series those, `container_id` and `app_id`, and, where \
+         both are known of the cloud or by flags, `az` and `region`.\n",
     );
     for spec in COLLECTORS {
         let _ = write!(
