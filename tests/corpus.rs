@@ -2,6 +2,8 @@
 
 mod support;
 
+#[path = "../fuzz/src/cloud.rs"]
+mod cloud;
 #[path = "../fuzz/src/decoders.rs"]
 mod decoders;
 #[path = "../fuzz/src/elf.rs"]
@@ -66,6 +68,7 @@ fn text_and_keys_are_survived() {
     replay("decoders", decoders::run);
     replay("http", http::run);
     replay("json", json::run);
+    replay("cloud", cloud::run);
 }
 
 /// `nodeprobe check` of `objects`, each with a config that uses maps.

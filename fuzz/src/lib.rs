@@ -1,6 +1,7 @@
 //! What is fuzzed, one module per target, and what makes it a target of libFuzzer. `tests/corpus.rs` replays the corpora with
 //! the same modules.
 
+pub mod cloud;
 pub mod decoders;
 pub mod elf;
 pub mod http;

@@ -40,6 +40,10 @@ pub fn parse(data: &[u8], is_closed: bool) -> Result<Option<Answer>, Mistake> {
     if !data.starts_with(b"HTTP/1.") && !b"HTTP/1.".starts_with(data) {
         return Err("no HTTP");
     }
+    // Chunks can be much larger than what is in them.
+    if data.len() > limits::HTTP_HEAD_BYTES.saturating_add(limits::CLOUD_BODY_BYTES.saturating_mul(2)) {
+        return Err("an answer too large");
+    }
     let Some(end) = data.windows(4).position(|four| four == b"\r\n\r\n") else {
         return match (is_closed, data.len() > limits::HTTP_HEAD_BYTES) {
             (true, _) => Err("no whole head"),
@@ -212,6 +216,11 @@ mod tests {
         let large = [b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), &[b'x'; 65_537]].concat();
         assert!(parse(&large, false).is_err());
         assert!(parse(&large[..large.len() - 1], true).is_ok());
+        let mut padded = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        while padded.len() < 150_000 {
+            padded.extend(b"1;extension=of-no-use\r\nx\r\n");
+        }
+        assert!(parse(&padded, false).is_err() && parse(&padded[..100_000], false) == Ok(None));
     }
 
     #[test]

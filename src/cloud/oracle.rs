@@ -34,9 +34,10 @@ pub(super) static CLOUD: Cloud = Cloud {
 
 /// `Uocm:EU-FRANKFURT-1-AD-2` is `eu-frankfurt-1-ad-2`: what is in front of the number differs from tenancy to tenancy.
 fn settle(metadata: &mut Metadata) {
-    if let Some((_, number)) = metadata.get(Field::Zone).rsplit_once("-AD-") {
+    let domain = metadata.get(Field::Zone);
+    if let Some((_, number)) = domain.rsplit_once('-').filter(|_| domain.contains(':')) {
         let zone = [metadata.get(Field::Region), "-ad-", number].concat();
-        metadata.set(Field::Zone, &zone.to_ascii_lowercase());
+        metadata.set(Field::Zone, &zone.replace(':', ""));
     }
 }
 
