@@ -318,3 +318,93 @@ pub enum Mark {
     /// It is: the kernel tells of its connections.
     Translated,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::procfs::fuzz;
+
+    /// The words 1, 2, 3 … of eight bytes.
+    fn words(count: u64) -> Vec<u8> {
+        (1..=count).flat_map(u64::to_ne_bytes).collect()
+    }
+
+    #[test]
+    fn keys_are_what_the_programs_write() {
+        for address in ["127.0.0.1", "10.96.0.1", "::1", "2001:db8::5"] {
+            let destination = Destination { address: address.parse().unwrap(), port: 18_080 };
+            let key = destination.key(7);
+            assert_eq!(Destination::decode(&key), Some((7, destination)), "{address}");
+            for length in 0..28 {
+                assert_eq!(Destination::decode(&key[..length]), None);
+            }
+        }
+        let v4 = Destination { address: Ipv4Addr::new(127, 0, 0, 1).into(), port: 80 };
+        assert_eq!(v4.key(7)[8..14], [127, 0, 0, 1, 0, 0]);
+        assert_eq!(v4.to_string(), "127.0.0.1:80");
+        let v6 = Destination { address: Ipv6Addr::LOCALHOST.into(), port: 80 };
+        assert_eq!(v6.to_string(), "[::1]:80");
+        let mut unknown = v4.key(7);
+        unknown[26] = 99;
+        assert_eq!(Destination::decode(&unknown), None, "family");
+    }
+
+    #[test]
+    fn counts_stand_in_their_order() {
+        let counts = Counts::decode(&words(13)).unwrap();
+        assert_eq!((counts.attempts, counts.successes, counts.failures), (1, 2, 3));
+        assert_eq!((counts.closes, counts.ends, counts.connect_ns), (4, 5, 6));
+        assert_eq!((counts.sent, counts.received, counts.retransmits), (7, 8, 9));
+        assert_eq!(Counts::decode(&words(12)), None);
+        assert_eq!(Counts { successes: 5, closes: 2, ..Counts::default() }.active(), 3);
+        assert!(Counts { attempts: 5, ends: 5, ..Counts::default() }.is_settled());
+        let living = Living::decode(&[&[1, 0, 0, 0, 9, 0, 0, 0][..], &words(3)].concat()).unwrap();
+        assert_eq!((living.pass, living.rtt_us, living.sent, living.retransmits), (1, 9, 1, 3));
+    }
+
+    #[test]
+    fn round_trips_of_the_last_minute_count() {
+        let now_ns = 100 << RTT_SPAN_SHIFT;
+        let slot = |span: u64, us: u64| span << 32 | us;
+        let counts = |rtt| Counts { rtt, ..Counts::default() };
+        assert_eq!(counts([slot(100, 70), slot(97, 50), 0, slot(99, 60)]).rtt_us(now_ns), Some(50));
+        assert_eq!(counts([slot(100, 70), slot(96, 50), 0, slot(93, 1)]).rtt_us(now_ns), Some(70));
+        assert_eq!(counts([0; RTT_SPANS]).rtt_us(now_ns), None);
+        assert_eq!(counts([slot(100, 0), 0, 0, 0]).rtt_us(now_ns), None);
+    }
+
+    #[test]
+    fn records_stand_in_their_order() {
+        let mut record = words(4);
+        record.extend([5u32, 6, 7, 8, 9].iter().flat_map(|number| number.to_ne_bytes()));
+        record.extend([3u16, 2, 18_080, 0, 0, 0].iter().flat_map(|number| number.to_ne_bytes()));
+        record.extend([10, 0, 0, 1]);
+        record.extend([0; 12]);
+        assert_eq!(record.len(), Told::SIZE);
+        let told = Told::decode(&record).unwrap();
+        assert_eq!((told.since_ns, told.connect_ns, told.sent, told.received), (1, 2, 3, 4));
+        assert_eq!((told.retransmits, told.rtt_us, told.number, told.netns, told.pid), (5, 6, 7, 8, 9));
+        assert_eq!((told.is_established, told.is_ended), (false, true));
+        assert_eq!(told.local.to_string(), "10.0.0.1:18080");
+
+        let mut record = vec![7; CGROUP_IDS];
+        record.extend([8u32, 9].iter().flat_map(|number| number.to_ne_bytes()));
+        record.extend([0; 16]);
+        record.extend([80u16, libc::AF_INET6 as u16, 1, 0].iter().flat_map(|number| number.to_ne_bytes()));
+        assert_eq!(record.len(), Listener::SIZE);
+        let listener = Listener::decode(&record).unwrap();
+        assert_eq!((listener.ids, listener.netns, listener.pid), ([7; CGROUP_IDS], 8, 9));
+        assert_eq!((listener.local.to_string().as_str(), listener.is_v6_only), ("[::]:80", true));
+        assert_eq!(Told::decode(&record[..63]), None);
+        assert_eq!(Listener::decode(&record[..60]), None);
+    }
+
+    #[test]
+    fn survives_any_bytes() {
+        fuzz::hammer(&words(13), |bytes| {
+            let _ = (Counts::decode(bytes), Living::decode(bytes), Destination::decode(bytes));
+            let _ = (Told::decode(bytes), Listener::decode(bytes), Tallies::decode(bytes));
+            let _ = KernelOwner::decode(bytes);
+        });
+    }
+}
