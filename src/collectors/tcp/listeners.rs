@@ -107,6 +107,9 @@ impl Listeners {
     /// Ports that runtimes publish are open as long as the container lives.
     fn add_published(&mut self, world: &mut World) {
         self.known.retain(|(.., proxy), _| *proxy == Proxy::None);
+        if world.containers.living().all(|(_, instance, _)| instance.published().is_empty()) {
+            return;
+        }
         let host = world.namespaces.as_mut().and_then(|namespaces| {
             let inode = namespaces.host();
             Some(namespaces.addresses(&world.host, inode)?.to_vec())
