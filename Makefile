@@ -23,7 +23,7 @@ TIME ?= 600
 RUNS ?= 1000000
 PREFIX ?= /usr/local
 DESTDIR ?=
-MAX_SIZE := 2359296
+MAX_SIZE := 2621440
 
 # rustup installs here and leaves PATH to the shell's start files, which CI may not read.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -71,7 +71,7 @@ fuzz: ## look for input that crashes (T=target, TIME=600 seconds or RUNS=1000000
 bench: build ## measure the agent's own cost, as root (ARGS go to the bench)
 	@$(CARGO) bench --locked --bench bench -- $(ARGS)
 
-size: build ## show the binary's size by section; fails above 2.25 MiB
+size: build ## show the binary's size by section; fails above 2.5 MiB
 	@llvm-size -A dist/nodeprobe | awk 'NR > 2 && $$2 >= 1024'
 	@size=$$(stat -c %s dist/nodeprobe); echo "dist/nodeprobe: $$size bytes, limit $(MAX_SIZE)"; [ $$size -le $(MAX_SIZE) ]
 
