@@ -12,6 +12,7 @@
 #include "task_cgroups.h"
 
 #define IPPROTO_TCP 6
+#define IPPROTO_MPTCP 262
 #define SOCK_DONE 1 /* bit of enum sock_flags: the peer's FIN was received */
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
@@ -104,6 +105,13 @@ SHARED int is_tcp(struct sock *sk)
 		return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
 	return BPF_CORE_READ_BITFIELD_PROBED(old, sk_protocol) == IPPROTO_TCP;
 #endif
+}
+
+/* Listens for plain TCP too (RFC 8684), through a socket of its own that nobody has open. */
+static __always_inline int is_mptcp(struct sock *sk)
+{
+	return bpf_core_field_size(sk->sk_protocol) == sizeof(sk->sk_protocol) &&
+	       FIELD(sk, sk_protocol) == IPPROTO_MPTCP;
 }
 
 static __always_inline __u32 netns_of(struct sock *sk)
@@ -357,7 +365,6 @@ static __always_inline int add_living(struct seq_file *seq, struct sock *sk,
 	/* A pass that is read in pieces may come by here again. */
 	if (!control || connection->phase == PHASE_ENDED || connection->pass == control->pass)
 		return 0;
-	connection->pass = control->pass;
 	read_progress(sk, &progress);
 	/* Where the socket may be another one by now, what was read is worth something only if it ended after that. */
 	if (connection->phase == PHASE_ENDED)
@@ -373,6 +380,13 @@ static __always_inline int add_living(struct seq_file *seq, struct sock *sk,
 	sum = bpf_map_lookup_elem(&living, &number);
 	if (!sum)
 		return 0;
+	if (connection->phase != PHASE_PENDING && mark_of(number, control) != MARK_SAME) {
+		describe(sk, connection, &progress, &about);
+		/* There was no room for it in this piece: the kernel comes by again with the next one. */
+		if (bpf_seq_write(seq, &about, sizeof(about)))
+			return 0;
+	}
+	connection->pass = control->pass;
 	if (sum->pass != control->pass) {
 		__builtin_memset(sum, 0, sizeof(*sum));
 		sum->pass = control->pass;
@@ -382,10 +396,6 @@ static __always_inline int add_living(struct seq_file *seq, struct sock *sk,
 	sum->retransmits += progress.retransmits;
 	if (progress.rtt && (!sum->rtt || progress.rtt < sum->rtt))
 		sum->rtt = progress.rtt;
-	if (connection->phase != PHASE_PENDING && mark_of(number, control) != MARK_SAME) {
-		describe(sk, connection, &progress, &about);
-		bpf_seq_write(seq, &about, sizeof(about));
-	}
 	return 0;
 }
 
@@ -395,7 +405,7 @@ static __always_inline int tell_listener(struct seq_file *seq, struct task_struc
 {
 	struct listener about = {};
 
-	if (FIELD(sk, __sk_common.skc_state) != TCP_LISTEN || !is_tcp(sk))
+	if (FIELD(sk, __sk_common.skc_state) != TCP_LISTEN || (!is_tcp(sk) && !is_mptcp(sk)))
 		return 0;
 	if (!cgroup_ids_of(task, &about.ids))
 		return 0;
@@ -422,6 +432,7 @@ static __always_inline int adopt(struct task_struct *task, struct sock *sk)
 	struct destination to = {};
 	struct cgroup_ids ids = {};
 	struct progress before = {};
+	struct connection *known;
 	struct counts *mine;
 
 	/* Seen already, be it ended: as one that others have open too. */
@@ -441,8 +452,15 @@ static __always_inline int adopt(struct task_struct *task, struct sock *sk)
 	if (state == TCP_ESTABLISHED)
 		connection.phase = PHASE_ESTABLISHED;
 	mine = begin(sk, &ids, &to, &connection);
-	if (mine && state == TCP_ESTABLISHED)
+	if (!mine)
+		return 0;
+	if (state == TCP_ESTABLISHED)
 		__sync_fetch_and_add(&mine->successes, 1);
+	/* It was closed before it was remembered, so nobody else will end it. */
+	known = connection_of(sk);
+	if (known && known->phase != PHASE_ENDED && FIELD(sk, __sk_common.skc_state) == TCP_CLOSE &&
+	    advance(known, mine, state, TCP_CLOSE))
+		on_end(sk, known, mine);
 	return 0;
 }
 

@@ -142,8 +142,8 @@ impl Net {
     fn namespaces(&self) -> Namespaces {
         let mut namespaces = Namespaces::new(&self.host()).expect("namespaces");
         assert_eq!(namespaces.host(), self.router.inode());
-        namespaces.note(self.client.inode(), self.client.pid());
-        namespaces.note(self.server.inode(), self.server.pid());
+        namespaces.note(&self.host(), self.client.inode(), self.client.pid());
+        namespaces.note(&self.host(), self.server.inode(), self.server.pid());
         namespaces
     }
 
@@ -273,12 +273,12 @@ fn addresses_are_those_that_can_be_reached() {
     assert_eq!(namespaces.addresses(&host, 1), None);
     // A number used by a process elsewhere, and one that is gone.
     for pid in [net.server.pid(), u32::MAX] {
-        namespaces.note(7, pid);
+        namespaces.note(&host, 7, pid);
         assert_eq!(namespaces.addresses(&host, 7), None);
         assert!(namespaces.list_sockets(&host, 7, state::ALL).unwrap().is_empty());
     }
-    // While a process is gone, what was known of the namespace stays.
-    namespaces.note(net.client.inode(), u32::MAX);
+    // A process that is gone already takes nobody's place.
+    namespaces.note(&host, net.client.inode(), u32::MAX);
     assert!(namespaces.addresses(&host, net.client.inode()).is_some());
     let tuple = Tuple::new("10.1.1.1:1".parse().unwrap(), "10.1.2.2:1".parse().unwrap());
     assert_eq!(net.answer(&mut namespaces, tuple), Answer::Unknown);

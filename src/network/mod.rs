@@ -11,6 +11,7 @@ mod translations;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use crate::error::{Context, Error, Reason, Result};
@@ -106,9 +107,10 @@ impl Namespaces {
         self.known.is_empty()
     }
 
-    /// Notes that the process `pid` (as the host numbers it) is in the namespace `inode`. Beyond
-    /// [`limits::NETWORK_NAMESPACES`] the one not noted or asked about for longest is forgotten.
-    pub fn note(&mut self, inode: u64, pid: u32) {
+    /// Notes that the process `pid` (as the host numbers it) is in the namespace `inode`, or was a moment ago. The one that was
+    /// noted before stays while it is there: the new one may be gone by the time it is needed. Beyond
+    /// [`limits::NETWORK_NAMESPACES`] the namespace not noted or asked about for longest is forgotten.
+    pub fn note(&mut self, host: &Host, inode: u64, pid: u32) {
         self.uses += 1;
         let used = self.uses;
         if !self.known.contains_key(&inode) && self.known.len() >= limits::NETWORK_NAMESPACES {
@@ -117,13 +119,15 @@ impl Namespaces {
         }
         let known = self.known.entry(inode).or_default();
         known.used = used;
-        if known.pid != Some(pid) {
-            known.pid = Some(pid);
-            // What could not be read through the process before may be read through this one.
-            if known.addresses.is_none() {
-                known.read_ns = None;
-            }
+        let is_there = |pid: u32| {
+            let file = std::fs::metadata(host.proc(&format!("{pid}/ns/net")));
+            file.is_ok_and(|file| file.ino() == inode)
+        };
+        if known.pid == Some(pid) || known.pid.is_some_and(is_there) {
+            return;
         }
+        // The kernel gives a number to the next namespace as soon as it is free, so this may be another one.
+        *known = Known { pid: Some(pid), used, ..Known::default() };
     }
 
     /// Notes which namespace the process `pid` (as the host numbers it) is in; gives its inode number, or `None` when the process
@@ -134,7 +138,7 @@ impl Namespaces {
     pub fn note_process(&mut self, host: &Host, pid: u32) -> Result<Option<u64>> {
         match NetworkNamespace::open(&host.proc(&format!("{pid}/ns/net"))) {
             Ok(namespace) => {
-                self.note(namespace.inode(), pid);
+                self.note(host, namespace.inode(), pid);
                 Ok(Some(namespace.inode()))
             }
             Err(error) if is_gone(&error) => Ok(None),

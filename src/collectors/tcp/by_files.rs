@@ -15,24 +15,26 @@ use crate::netlink::socket_diag::state;
 use crate::world::World;
 
 /// Every listening socket a living container has open, as far as [`limits::FILES_LOOKED_AT`] goes; and to `at_home` whether
-/// each container is in the host's network namespace.
-pub fn listeners(world: &mut World, at_home: &mut HashMap<InstanceId, bool>) -> Vec<Open> {
+/// each container is in the host's network namespace. False when not everything was looked at.
+pub fn listeners(world: &mut World, at_home: &mut HashMap<InstanceId, bool>) -> (Vec<Open>, bool) {
     let mut found = Vec::new();
     at_home.clear();
     let mut by_namespace: BTreeMap<u64, HashMap<u64, (Destination, bool)>> = BTreeMap::new();
     let mut budget = limits::FILES_LOOKED_AT;
+    let mut is_complete = true;
     for (instance, pid) in processes(world) {
         let Ok(namespace) = fs::metadata(world.host.proc(&format!("{pid}/ns/net"))) else {
             continue;
         };
         let netns = namespace.ino();
         let Some(namespaces) = world.namespaces.as_mut() else {
-            return found;
+            return (found, false);
         };
-        namespaces.note(netns, pid);
+        namespaces.note(&world.host, netns, pid);
         *at_home.entry(instance).or_insert(true) &= netns == namespaces.host();
         let sockets = by_namespace.entry(netns).or_insert_with(|| {
             let listed = namespaces.list_sockets(&world.host, netns, state::mask(state::LISTEN));
+            is_complete &= listed.is_ok();
             let listening = listed.unwrap_or_default().into_iter().map(|socket| {
                 let local = Destination { address: socket.local.ip(), port: socket.local.port() };
                 (u64::from(socket.inode), (local, socket.is_v6_only.unwrap_or(false)))
@@ -47,7 +49,7 @@ pub fn listeners(world: &mut World, at_home: &mut HashMap<InstanceId, bool>) -> 
         };
         for file in files.flatten() {
             if budget == 0 {
-                return found;
+                return (found, false);
             }
             budget -= 1;
             let socket =
@@ -57,7 +59,7 @@ pub fn listeners(world: &mut World, at_home: &mut HashMap<InstanceId, bool>) -> 
             }
         }
     }
-    found
+    (found, is_complete)
 }
 
 /// The processes of living containers.

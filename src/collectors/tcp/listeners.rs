@@ -74,11 +74,11 @@ impl Listeners {
         let is_due = (is_old || is_asked || self.changes != Some(changes)) && is_affordable;
         if is_due {
             let began_ns = clock::monotonic_ns();
-            let mut found = look(kernel, world, &mut self.at_home)?;
+            let (mut found, is_complete) = look(kernel, world, &mut self.at_home)?;
             found.sort_unstable_by_key(|open| (open.instance, open.netns, open.local));
             found.dedup_by_key(|open| (open.instance, open.netns, open.local));
             let open = open_addresses(&found, world);
-            self.update(open, now_ns);
+            self.update(open, is_complete, world);
             (self.changes, self.looked_ns) = (Some(changes), now_ns);
             self.cost_ns = clock::monotonic_ns().saturating_sub(began_ns);
         }
@@ -93,15 +93,32 @@ impl Listeners {
         Ok(())
     }
 
-    fn update(&mut self, open: BTreeSet<(IdentityId, SocketAddr)>, now_ns: MonotonicNs) {
+    fn update(&mut self, open: BTreeSet<(IdentityId, SocketAddr)>, is_complete: bool, world: &mut World) {
+        let now_ns = world.now_ns;
         for ((identity, address, proxy), closed) in &mut self.known {
-            if *proxy == Proxy::None && !open.contains(&(*identity, *address)) {
+            if is_complete && *proxy == Proxy::None && !open.contains(&(*identity, *address)) {
                 closed.get_or_insert(now_ns);
             }
         }
         for (identity, address) in open {
-            self.known.insert((identity, address, Proxy::None), None);
+            self.put((identity, address, Proxy::None), world);
         }
+    }
+
+    /// Opens an address. Beyond the cap of its container the one that is closed for longest makes room.
+    fn put(&mut self, key: Key, world: &mut World) {
+        let of_identity = |(known, _): &(&Key, &Option<MonotonicNs>)| known.0 == key.0;
+        let is_new = !self.known.contains_key(&key);
+        if is_new && self.known.iter().filter(of_identity).count() >= limits::TCP_LISTENS_PER_CONTAINER {
+            let closed = self.known.iter().filter(of_identity);
+            let oldest = closed.filter_map(|(key, closed)| Some(((*closed)?, *key))).min();
+            let Some((_, oldest)) = oldest else {
+                world.reached.count(Limit::Listens);
+                return;
+            };
+            self.known.remove(&oldest);
+        }
+        self.known.insert(key, None);
     }
 
     /// Ports that runtimes publish are open as long as the container lives.
@@ -115,21 +132,26 @@ impl Listeners {
             Some(namespaces.addresses(&world.host, inode)?.to_vec())
         });
         let host = host.unwrap_or_default();
+        let mut published: Vec<Key> = Vec::new();
         for (_, instance, _) in world.containers.living() {
             let Some(identity) = instance.identity else {
                 continue;
             };
-            for published in instance.published() {
-                let of_family = host.iter().filter(|address| address.is_ipv4() == published.is_ipv4());
+            let keys = instance.published().iter().flat_map(|published| {
+                let of_family =
+                    host.iter().filter(|address| address.is_ipv4() == published.is_ipv4()).copied();
                 let addresses: Vec<IpAddr> = match published.ip().is_unspecified() {
-                    true if !host.is_empty() => of_family.copied().collect(),
+                    true if !host.is_empty() => of_family.collect(),
                     _ => vec![published.ip()],
                 };
-                for address in addresses {
-                    let key = (identity, SocketAddr::new(address, published.port()), Proxy::Dockerd);
-                    self.known.insert(key, None);
-                }
-            }
+                addresses.into_iter().map(|address| SocketAddr::new(address, published.port()))
+            });
+            // One more than the cap, so that it is seen to be one.
+            let keys = keys.take(limits::TCP_LISTENS_PER_CONTAINER + 1);
+            published.extend(keys.map(|address| (identity, address, Proxy::Dockerd)));
+        }
+        for key in published {
+            self.put(key, world);
         }
     }
 }
@@ -149,7 +171,11 @@ pub struct Open {
     pub is_v6_only: bool,
 }
 
-fn look(kernel: &Kernel, world: &mut World, at_home: &mut HashMap<InstanceId, bool>) -> Result<Vec<Open>> {
+fn look(
+    kernel: &Kernel,
+    world: &mut World,
+    at_home: &mut HashMap<InstanceId, bool>,
+) -> Result<(Vec<Open>, bool)> {
     let mut found = Vec::new();
     let is_complete = kernel.each_listener(|listener| {
         if let Some(instance) = instance_of(&world.containers, &listener.ids) {
@@ -157,7 +183,7 @@ fn look(kernel: &Kernel, world: &mut World, at_home: &mut HashMap<InstanceId, bo
             found.push(Open { instance, netns, pid, local, is_v6_only: listener.is_v6_only });
         }
     })?;
-    Ok(if is_complete { found } else { by_files::listeners(world, at_home) })
+    Ok(if is_complete { (found, true) } else { by_files::listeners(world, at_home) })
 }
 
 /// The addresses at which the sockets found can be reached, by who has them open.
@@ -198,7 +224,7 @@ fn reached_at(listener: &Open, world: &mut World) -> Vec<IpAddr> {
     let Some(namespaces) = world.namespaces.as_mut() else {
         return vec![address];
     };
-    namespaces.note(netns, listener.pid);
+    namespaces.note(&world.host, netns, listener.pid);
     let is_host = netns == namespaces.host();
     if address.is_loopback() {
         // What listens there cannot be reached from outside, but by the host's own processes.

@@ -231,7 +231,7 @@ impl Tcp {
             if values.retransmits > 0 {
                 out.container(labels, &RETRANSMITS, &pair, values.retransmits as f64);
             }
-            if values.successes > 0 {
+            if values.successes > 0 || values.sent > 0 || values.received > 0 {
                 out.container(labels, &SENT, &pair, values.sent as f64);
                 out.container(labels, &RECEIVED, &pair, values.received as f64);
             }
@@ -280,14 +280,15 @@ impl Collector for Tcp {
         self.peers.count_active(now_ns);
         self.tallies = self.kernel.tallies()?;
         let is_asked = self.table.is_unplaced;
-        self.listeners.refresh(&self.kernel, self.tallies.listens, is_asked, world)?;
+        let listeners = self.listeners.refresh(&self.kernel, self.tallies.listens, is_asked, world);
         let at_home = (self.kernel.door == Door::Tracepoint).then_some(&self.listeners.at_home);
         self.unresolved += self.table.attribute(&mut self.peers, &world.containers, at_home, now_ns);
         self.table.release(&self.kernel, &mut self.peers, &world.containers, now_ns)?;
         if let Some(pinger) = &mut self.pinger {
             pinger.forget(&world.containers, now_ns);
         }
-        resolved
+        // What one part could not do keeps none of the others from being counted.
+        resolved.and(listeners)
     }
 
     fn deadline_ns(&self) -> Option<u64> {

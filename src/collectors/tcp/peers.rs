@@ -92,6 +92,8 @@ pub struct Peers {
     doubtful: Vec<u32>,
     round: u32,
     round_ns: MonotonicNs,
+    /// When the counts were read that were distributed last.
+    distributed_ns: MonotonicNs,
     /// Questions that may still be asked, and when that was.
     budget: u64,
     budget_ns: MonotonicNs,
@@ -187,6 +189,7 @@ impl Peers {
         self.pending = waiting;
         // Those of one namespace are asked about together.
         pending.sort_by_key(|told| told.netns);
+        let mut result = Ok(());
         let mut rest = pending.as_slice();
         while let Some(first) = rest.first() {
             let mut batch: Vec<(Told, Destination)> = Vec::with_capacity(BATCH);
@@ -217,9 +220,10 @@ impl Peers {
                 break;
             }
             self.budget -= batch.len() as u64;
-            self.ask(kernel, host, namespaces, &batch, now_ns)?;
+            let asked = self.ask(kernel, host, namespaces, &batch, now_ns);
+            result = result.and(asked);
         }
-        Ok(())
+        result
     }
 
     fn ask(
@@ -233,7 +237,7 @@ impl Peers {
         let Some(netns) = batch.first().map(|(told, _)| u64::from(told.netns)) else {
             return Ok(());
         };
-        namespaces.note(netns, batch[0].0.pid);
+        namespaces.note(host, netns, batch[0].0.pid);
         let socket = |end: Destination| SocketAddr::new(end.address, end.port);
         let tuples: Vec<Tuple> =
             batch.iter().map(|(told, target)| Tuple::new(socket(told.local), socket(*target))).collect();
@@ -291,7 +295,10 @@ impl Peers {
             received: told.received,
             retransmits: u64::from(told.retransmits),
         };
-        let before = self.followed.get(&key).map_or_else(Values::default, |followed| followed.values);
+        // What was established before the last distribution and is heard of only now has had its growth given away already.
+        let is_late = told.since_ns + told.connect_ns < self.distributed_ns;
+        let unheard = if is_late { values } else { Values::default() };
+        let before = self.followed.get(&key).map_or(unheard, |followed| followed.values);
         let credits = &mut self.credits.entry(told.number).or_default().new;
         let growth = values.minus(before);
         match credits.iter_mut().find(|(known, _)| *known == actual) {
@@ -307,10 +314,12 @@ impl Peers {
         }
     }
 
-    /// Before what was counted is distributed: what is followed and was not told of in this round is gone.
+    /// Before what was counted is distributed: what is followed and was not told of in two rounds is gone.
     pub fn count_active(&mut self, now_ns: MonotonicNs) {
         let round = self.round;
-        self.followed.retain(|_, followed| followed.round == round);
+        // The kernel may miss one now and then while others come and go.
+        self.followed.retain(|_, followed| round.wrapping_sub(followed.round) <= 1);
+        self.distributed_ns = self.round_ns;
         self.active.clear();
         for followed in self.followed.values().filter(|followed| followed.is_established) {
             let active = self.active.entry(followed.number).or_default();
@@ -338,8 +347,10 @@ impl Peers {
     /// Adds `growth` of a number to who answered for it. Gives how many connections nobody is known to have answered.
     pub fn distribute(&mut self, number: u32, growth: Values, total: &mut Total, now_ns: MonotonicNs) -> u64 {
         if !self.is_split(number) {
-            let split = &mut total.split(Actual::Same).values;
-            *split = split.plus(growth);
+            if !growth.is_zero() {
+                let split = &mut total.split(Actual::Same, now_ns).values;
+                *split = split.plus(growth);
+            }
             let known = self.of(number);
             let age_ns = now_ns.saturating_sub(known.checked_ns);
             let is_old = age_ns > limits::TCP_TRANSLATION_AGE.as_nanos() as u64;
@@ -353,8 +364,11 @@ impl Peers {
         if let Some(credits) = self.credits.get_mut(&number) {
             for (actual, credit) in credits.old.iter_mut().chain(&mut credits.new) {
                 let part = credit.least(rest);
+                if part.is_zero() {
+                    continue;
+                }
                 (rest, *credit) = (rest.minus(part), credit.minus(part));
-                let split = &mut total.split(*actual).values;
+                let split = &mut total.split(*actual, now_ns).values;
                 *split = split.plus(part);
             }
             credits.new.retain(|(_, credit)| !credit.is_zero());
@@ -369,26 +383,28 @@ impl Peers {
         // Connects that were never answered were translated by nobody.
         let is_unanswered =
             rest.successes == 0 && total.splits.iter().all(|split| split.values.successes == 0);
-        let split = total.split(if is_unanswered { Actual::Same } else { Actual::Unknown });
+        let split = total.split(if is_unanswered { Actual::Same } else { Actual::Unknown }, now_ns);
         split.values = split.values.plus(rest);
         rest.successes
     }
 
     /// Adds connections established now to who answers for them.
-    pub fn distribute_active(&self, number: u32, active: u64, total: &mut Total) {
+    pub fn distribute_active(&self, number: u32, active: u64, total: &mut Total, now_ns: MonotonicNs) {
         let mut rest = active;
         if self.is_split(number) {
             for (actual, count) in self.active.get(&number).map_or(&[][..], Vec::as_slice) {
                 let part = rest.min(*count);
                 rest -= part;
-                total.split(*actual).active += part;
+                total.split(*actual, now_ns).active += part;
             }
             if rest > 0 {
-                total.split(Actual::Unknown).active += rest;
+                total.split(Actual::Unknown, now_ns).active += rest;
             }
             return;
         }
-        total.split(Actual::Same).active += rest;
+        if rest > 0 {
+            total.split(Actual::Same, now_ns).active += rest;
+        }
     }
 
     /// Hands out the round trips, in microseconds, to who answers for a number; `all_us` is the smallest of all of them.
@@ -545,7 +561,7 @@ mod tests {
         peers.credit(&told(1, 5, false), peer(1));
         peers.credit(&told(2, 5, false), peer(2));
         peers.count_active(0);
-        peers.distribute_active(NUMBER, 3, &mut total);
+        peers.distribute_active(NUMBER, 3, &mut total, 0);
         let active = |total: &Total, actual| {
             total.splits.iter().find(|split| split.actual == actual).map_or(0, |split| split.active)
         };
@@ -554,7 +570,7 @@ mod tests {
         peers.begin_round(0);
         peers.observe(&told(2, 6, false));
         peers.count_active(0);
-        peers.distribute_active(NUMBER, 1, &mut total);
+        peers.distribute_active(NUMBER, 1, &mut total, 0);
         assert_eq!([peer(1), peer(2), Actual::Unknown].map(|actual| active(&total, actual)), [0, 1, 0]);
         peers.forget(&HashSet::from([NUMBER]));
         assert!(peers.followed.is_empty() && peers.credits.is_empty());

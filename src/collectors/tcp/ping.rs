@@ -455,9 +455,9 @@ mod tests {
         failed.failures = 1;
         totals.insert((identity, Some(at(1))), failed);
         let mut service = Total::new(Some(at(2)), 0);
-        service.split(Actual::At(at(3))).values.successes = 1;
-        service.split(Actual::At(at(4))).active = 1;
-        service.split(Actual::Unknown).values.successes = 1;
+        service.split(Actual::At(at(3)), 0).values.successes = 1;
+        service.split(Actual::At(at(4)), 0).active = 1;
+        service.split(Actual::Unknown, 0).values.successes = 1;
         totals.insert((identity, Some(at(2))), service);
         for address in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::UNSPECIFIED.into()] {
             let local = Some(Destination { address, port: 1 });

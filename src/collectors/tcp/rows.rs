@@ -1,13 +1,13 @@
 //! What the collector knows as plain numbers, for who shows it otherwise than as metrics (`nodeprobe top`).
 
 use super::Tcp;
-use super::total::{OTHER_LABEL, Target, Total, measured_address};
+use super::total::{Actual, OTHER_LABEL, Target, Total, measured_address};
 use crate::containers::IdentityId;
 use crate::world::World;
 
-/// What a row is about, as long as it is there: whose it is, where to, and the place of who answers.
+/// What a row is about, as long as it is there: whose it is, where to, and who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RowKey(Option<IdentityId>, Target, usize);
+pub struct RowKey(Option<IdentityId>, Target, Actual);
 
 /// A container, a destination, and who answers there, with counts since the collector was opened.
 #[derive(Debug, Clone, Copy)]
@@ -59,10 +59,12 @@ impl Tcp {
         total: &'a Total,
         each: &mut dyn FnMut(Row<'a>),
     ) {
-        for (at, split) in total.splits.iter().enumerate() {
+        let mut splits: Vec<_> = total.splits.iter().collect();
+        splits.sort_unstable_by_key(|split| split.actual);
+        for (at, split) in splits.into_iter().enumerate() {
             let address = identity.zip(measured_address(target, split.actual));
             each(Row {
-                key: RowKey(identity, target, at),
+                key: RowKey(identity, target, split.actual),
                 container,
                 destination: &total.label,
                 actual: &split.label,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::kernel::Kernel;
 use super::layout::{Counts, Destination, Living, Mark};
 use super::peers::Peers;
-use super::total::{Target, Total, Values, measured_address};
+use super::total::{Actual, Target, Total, Values, measured_address};
 use crate::containers::hierarchies::Place;
 use crate::containers::{Containers, IdentityId, InstanceId};
 use crate::error::Result;
@@ -238,7 +238,11 @@ impl Table {
         self.destinations = count;
         self.orphans = orphans;
         for (owner, destination, number) in left_over {
-            kernel.remove_destination(owner, destination)?;
+            // What cannot be removed now is found again, as one that is not there.
+            if let Err(error) = kernel.remove_destination(owner, destination) {
+                self.entries[number as usize] = None;
+                return Err(error);
+            }
             if let Some(Some(entry)) = self.entries.get_mut(number as usize) {
                 entry.leaving_ns = Some(now_ns);
             }
@@ -300,8 +304,10 @@ impl Table {
                 None => continue,
                 Some(identity) => {
                     if !entry.folded && !self.totals.contains_key(&(identity, entry.target)) {
-                        // Its series has ended, and nothing new was tried.
-                        if attempts == 0 {
+                        // Its series has ended, and there is nothing new. There is where a container goes by another name
+                        // since its connections were made.
+                        let is_idle = attempts == 0 && entry.counts.active() == 0;
+                        if is_idle && entry.values().minus(entry.counted).is_zero() {
                             continue;
                         }
                         let mine = (identity, None)..=(identity, Some(Destination::LAST));
@@ -324,7 +330,14 @@ impl Table {
             if entry.target.is_none() || entry.folded {
                 self.overflow += attempts;
             }
-            unresolved += peers.distribute(number, growth, total, now_ns);
+            // What is beyond a cap has many peers.
+            let is_other = entry.target.is_none() || entry.folded;
+            if is_other && !growth.is_zero() {
+                let split = total.split(Actual::Other, now_ns);
+                split.values = split.values.plus(growth);
+            } else if !is_other {
+                unresolved += peers.distribute(number, growth, total, now_ns);
+            }
             let Some(instance) = instance.filter(|instance| instance.is_alive()) else {
                 // A gauge of what is dead would be nothing but the last value.
                 if number == 0 {
@@ -332,7 +345,11 @@ impl Table {
                 }
                 continue;
             };
-            peers.distribute_active(number, entry.counts.active(), total);
+            if is_other {
+                total.splits[0].active += entry.counts.active();
+                continue;
+            }
+            peers.distribute_active(number, entry.counts.active(), total, now_ns);
             let ended = entry.counts.rtt_us(now_ns);
             let rtt_us = ended.into_iter().chain(Some(entry.living.rtt_us).filter(|&us| us > 0)).min();
             peers.each_rtt(number, rtt_us, now_ns, |actual, us| {
@@ -362,6 +379,7 @@ impl Table {
         self.totals.retain(|(_, target), total| {
             target.is_none() || total.active() > 0 || now_ns.saturating_sub(total.attempted_ns) < idle_ns
         });
+        self.totals.values_mut().for_each(|total| total.forget_idle(idle_ns, now_ns));
         self.release_owners(kernel, containers, now_ns)?;
         let mut given_back = HashSet::new();
         for number in 0..self.entries.len() {
@@ -375,8 +393,8 @@ impl Table {
                     given_back.insert(number as u32);
                 }
                 (None, Some(target)) if settled && now_ns.saturating_sub(entry.attempted_ns) >= idle_ns => {
-                    entry.leaving_ns = Some(now_ns);
                     kernel.remove_destination(entry.owner, target)?;
+                    entry.leaving_ns = Some(now_ns);
                     if let Some(owner) = self.owners.get_mut(&entry.owner) {
                         owner.removed += 1;
                         kernel.note_removed(entry.owner, owner.removed)?;
@@ -390,13 +408,14 @@ impl Table {
     }
 
     fn give_back(&mut self, number: usize, kernel: &Kernel) -> Result<()> {
-        if let Some(entry) = self.entries[number].take() {
-            kernel.give_back(number as u32)?;
-            if let Some(owner) = self.owners.get_mut(&entry.owner) {
-                owner.numbers -= 1;
-                if owner.numbers == 0 {
-                    self.owners.remove(&entry.owner);
-                }
+        kernel.give_back(number as u32)?;
+        let entry = self.entries[number].take();
+        if let Some(id) = entry.map(|entry| entry.owner)
+            && let Some(owner) = self.owners.get_mut(&id)
+        {
+            owner.numbers -= 1;
+            if owner.numbers == 0 {
+                self.owners.remove(&id);
             }
         }
         Ok(())
@@ -424,7 +443,6 @@ impl Table {
                 continue;
             }
             if owner.state == OwnerState::Idle {
-                owner.state = OwnerState::Removed;
                 removed.insert(id);
                 continue;
             }
@@ -440,16 +458,18 @@ impl Table {
         if removed.is_empty() {
             return Ok(());
         }
+        // Nobody new finds its numbers once the owner's key is gone; only then do they leave.
+        for &id in &removed {
+            if let Some(owner) = self.owners.get_mut(&id) {
+                kernel.remove_owner(&owner.key, id)?;
+                owner.state = OwnerState::Removed;
+            }
+        }
         for entry in self.entries.iter_mut().flatten().filter(|entry| removed.contains(&entry.owner)) {
             if let (Some(target), None) = (entry.target, entry.leaving_ns) {
                 kernel.remove_destination(entry.owner, target)?;
             }
             entry.leaving_ns.get_or_insert(now_ns);
-        }
-        for id in removed {
-            if let Some(owner) = self.owners.get(&id) {
-                kernel.remove_owner(&owner.key, id)?;
-            }
         }
         Ok(())
     }

@@ -89,6 +89,8 @@ pub struct Split {
     pub values: Values,
     /// Connections established now.
     pub active: u64,
+    /// When it last had any part in what was counted.
+    pub changed_ns: MonotonicNs,
 }
 
 /// What a container has done with one target, all its instances together.
@@ -109,19 +111,20 @@ impl Total {
     pub fn new(target: Target, now_ns: MonotonicNs) -> Total {
         let label: Box<str> = target.map_or_else(|| OTHER_LABEL.into(), |target| target.to_string().into());
         let actual = if target.is_some() { Actual::Same } else { Actual::Other };
-        let split = Split { actual, label: label.clone(), values: Values::default(), active: 0 };
+        let split =
+            Split { actual, label: label.clone(), values: Values::default(), active: 0, changed_ns: now_ns };
         Total { label, failures: 0, splits: vec![split], attempted_ns: now_ns }
     }
 
-    /// The part `actual` answers for.
-    pub fn split(&mut self, actual: Actual) -> &mut Split {
+    /// The part `actual` answers for, to be changed now.
+    pub fn split(&mut self, actual: Actual, now_ns: MonotonicNs) -> &mut Split {
         let is_known = |split: &Split| split.actual == actual;
         let at = match self.splits.iter().position(is_known) {
             Some(at) => at,
             // What `~other` stands for has many peers.
             None if self.splits[0].actual == Actual::Other => 0,
             None if self.splits.len() >= limits::TCP_ACTUAL_DESTINATIONS && actual != Actual::Other => {
-                return self.split(Actual::Other);
+                return self.split(Actual::Other, now_ns);
             }
             None => {
                 let label = match actual {
@@ -130,11 +133,28 @@ impl Total {
                     Actual::Unknown => "".into(),
                     Actual::Other => OTHER_LABEL.into(),
                 };
-                self.splits.push(Split { actual, label, values: Values::default(), active: 0 });
+                self.splits.push(Split {
+                    actual,
+                    label,
+                    values: Values::default(),
+                    active: 0,
+                    changed_ns: now_ns,
+                });
                 self.splits.len() - 1
             }
         };
-        &mut self.splits[at]
+        let split = &mut self.splits[at];
+        split.changed_ns = now_ns;
+        split
+    }
+
+    /// Ends the series of those who have not answered for `idle_ns`, but for the first: backends come and go.
+    pub fn forget_idle(&mut self, idle_ns: u64, now_ns: MonotonicNs) {
+        let mut is_first = true;
+        self.splits.retain(|split| {
+            let is_kept = split.active > 0 || now_ns.saturating_sub(split.changed_ns) < idle_ns;
+            is_kept || std::mem::take(&mut is_first)
+        });
     }
 
     /// Connections established now.
@@ -166,15 +186,26 @@ mod tests {
     fn peers_beyond_the_cap_are_one() {
         let mut total = Total::new(Some(at(1)), 0);
         for n in 2..=200 {
-            total.split(Actual::At(at(n))).values.successes += 1;
+            total.split(Actual::At(at(n)), 0).values.successes += 1;
         }
         assert_eq!(total.splits.len(), limits::TCP_ACTUAL_DESTINATIONS + 1);
         assert_eq!(total.splits.iter().map(|split| split.values.successes).sum::<u64>(), 199);
-        assert_eq!(&*total.split(Actual::Other).label, OTHER_LABEL);
-        assert_eq!(&*total.split(Actual::Same).label, "10.0.0.1:80");
+        assert_eq!(&*total.split(Actual::Other, 0).label, OTHER_LABEL);
+        assert_eq!(&*total.split(Actual::Same, 0).label, "10.0.0.1:80");
         let mut other = Total::new(None, 0);
-        other.split(Actual::Unknown).active = 3;
+        other.split(Actual::Unknown, 0).active = 3;
         assert_eq!((other.splits.len(), other.active()), (1, 3));
+    }
+
+    #[test]
+    fn backends_that_are_gone_end() {
+        let mut total = Total::new(Some(at(1)), 0);
+        total.split(Actual::At(at(2)), 5).active = 1;
+        total.split(Actual::At(at(3)), 5);
+        total.split(Actual::At(at(4)), 90);
+        total.forget_idle(50, 100);
+        let left: Vec<&str> = total.splits.iter().map(|split| &*split.label).collect();
+        assert_eq!(left, ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.4:80"]);
     }
 
     #[test]
