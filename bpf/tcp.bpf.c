@@ -3,13 +3,6 @@
  * with it, and costs memory for living sockets only. */
 #define MAP_FLAGS BPF_F_NO_PREALLOC
 #define TYPED_POINTERS
-#include "kernel.h"
-
-struct connection;
-static struct connection *connection_of(struct sock *sk);
-static struct connection *remember(struct sock *sk, const struct connection *connection);
-static void forget(struct sock *sk);
-
 #include "tcp_btf.h"
 
 struct {
@@ -55,24 +48,6 @@ static __always_inline struct sock *sock_of(struct file *file)
 	struct socket *socket = file ? bpf_sock_from_file(file) : NULL;
 
 	return socket ? socket->sk : NULL;
-}
-
-SEC("iter/task_file")
-int listeners(struct bpf_iter__task_file *ctx)
-{
-	struct task_struct *task = ctx->task;
-	struct sock *sk = sock_of(ctx->file);
-
-	return task && sk ? tell_listener(ctx->meta->seq, task, sk) : 0;
-}
-
-SEC("iter/task_file")
-int adopted(struct bpf_iter__task_file *ctx)
-{
-	struct task_struct *task = ctx->task;
-	struct sock *sk = sock_of(ctx->file);
-
-	return task && sk ? adopt(task, sk) : 0;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /* Counts outbound TCP connections by who made them (cgroups) and where to (address and port): the part that does not depend
- * on how the kernel lets a program remember a socket. Whoever includes it says that, in
- *
- *   static struct connection *connection_of(struct sock *sk);
- *   static struct connection *remember(struct sock *sk, const struct connection *connection);   NULL: no memory
- *   static void forget(struct sock *sk);
+ * on how the kernel lets a program remember a socket. Whoever includes it defines the three functions declared below.
  *
  * A socket's state changes from CLOSE to SYN_SENT in the task that connects, so that is where the owner is read; the later
  * changes happen in softirq and find the connection by its socket.
@@ -40,7 +36,7 @@ struct network {
 	__u64 family;
 };
 
-/* Written by `Settings` in src/collectors/tcp/kernel.rs. */
+/* Written by `settings` in src/collectors/tcp/kernel.rs. */
 const volatile struct {
 	__u32 host_netns; /* inode number of the host's network namespace; 0 keeps loopback everywhere */
 	__u32 destinations_per_owner;
@@ -195,6 +191,12 @@ struct connection {
 	__u32 heard_span;
 	__u32 pad;
 };
+
+/* What is remembered of the socket; NULL when there is nothing. */
+static struct connection *connection_of(struct sock *sk);
+/* NULL when there is no memory for it. */
+static struct connection *remember(struct sock *sk, const struct connection *connection);
+static void forget(struct sock *sk);
 
 struct progress {
 	__u64 sent;

@@ -464,4 +464,25 @@ static __always_inline int adopt(struct task_struct *task, struct sock *sk)
 	return 0;
 }
 
+/* The socket a file is; how to know depends on the kernel. */
+static struct sock *sock_of(struct file *file);
+
+SEC("iter/task_file")
+int listeners(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct sock *sk = sock_of(ctx->file);
+
+	return task && sk ? tell_listener(ctx->meta->seq, task, sk) : 0;
+}
+
+SEC("iter/task_file")
+int adopted(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct sock *sk = sock_of(ctx->file);
+
+	return task && sk ? adopt(task, sk) : 0;
+}
+
 #endif

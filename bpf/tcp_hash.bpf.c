@@ -2,46 +2,9 @@
 /* TCP connections and listeners, where sockets have no storage for programs (before Linux 5.11): what is remembered stands in a
  * table by the address of the socket, and connections that find it full are counted as lost. */
 #define MAP_FLAGS BPF_F_NO_PREALLOC
-#include "kernel.h"
-
-struct connection;
-static struct connection *connection_of(struct sock *sk);
-static struct connection *remember(struct sock *sk, const struct connection *connection);
-static void forget(struct sock *sk);
-
+#define CONNECTIONS 65536
 #include "tcp_btf.h"
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, MAP_FLAGS);
-	__uint(max_entries, 65536);
-	__type(key, __u64);
-	__type(value, struct connection);
-} connections SEC(".maps");
-
-static __always_inline struct connection *connection_of(struct sock *sk)
-{
-	__u64 key = (__u64)sk;
-
-	return bpf_map_lookup_elem(&connections, &key);
-}
-
-static __always_inline struct connection *remember(struct sock *sk,
-						   const struct connection *connection)
-{
-	__u64 key = (__u64)sk;
-
-	if (bpf_map_update_elem(&connections, &key, connection, BPF_NOEXIST))
-		return NULL;
-	return bpf_map_lookup_elem(&connections, &key);
-}
-
-static __always_inline void forget(struct sock *sk)
-{
-	__u64 key = (__u64)sk;
-
-	bpf_map_delete_elem(&connections, &key);
-}
+#include "tcp_table.h"
 
 SEC("iter/bpf_map_elem")
 int live(struct bpf_iter__bpf_map_elem *ctx)
@@ -61,24 +24,6 @@ static __always_inline struct sock *sock_of(struct file *file)
 		return NULL;
 	socket = BPF_CORE_READ(file, private_data);
 	return socket ? BPF_CORE_READ(socket, sk) : NULL;
-}
-
-SEC("iter/task_file")
-int listeners(struct bpf_iter__task_file *ctx)
-{
-	struct task_struct *task = ctx->task;
-	struct sock *sk = sock_of(ctx->file);
-
-	return task && sk ? tell_listener(ctx->meta->seq, task, sk) : 0;
-}
-
-SEC("iter/task_file")
-int adopted(struct bpf_iter__task_file *ctx)
-{
-	struct task_struct *task = ctx->task;
-	struct sock *sk = sock_of(ctx->file);
-
-	return task && sk ? adopt(task, sk) : 0;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

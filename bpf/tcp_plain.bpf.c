@@ -6,47 +6,10 @@
  * The kernel skips such programs in an interrupt that came while another one ran. A connection whose end is missed that way is
  * ended when its socket connects again. */
 #define MAP_FLAGS 0 /* memory is not to be allocated in such programs before Linux 6.1 */
-#include "kernel.h"
-
-struct connection;
-static struct connection *connection_of(struct sock *sk);
-static struct connection *remember(struct sock *sk, const struct connection *connection);
-static void forget(struct sock *sk);
-
-#include "tcp.h"
+#define CONNECTIONS 8192
+#include "tcp_table.h"
 
 #define IPPROTO_TCP 6
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);
-	__type(key, __u64);
-	__type(value, struct connection);
-} connections SEC(".maps");
-
-static __always_inline struct connection *connection_of(struct sock *sk)
-{
-	__u64 key = (__u64)sk;
-
-	return bpf_map_lookup_elem(&connections, &key);
-}
-
-static __always_inline struct connection *remember(struct sock *sk,
-						   const struct connection *connection)
-{
-	__u64 key = (__u64)sk;
-
-	if (bpf_map_update_elem(&connections, &key, connection, BPF_NOEXIST))
-		return NULL;
-	return bpf_map_lookup_elem(&connections, &key);
-}
-
-static __always_inline void forget(struct sock *sk)
-{
-	__u64 key = (__u64)sk;
-
-	bpf_map_delete_elem(&connections, &key);
-}
 
 #define READ_FIELD(to, ctx, name) \
 	bpf_probe_read_kernel(to, sizeof(*(to)), (void *)(ctx) + settings.fields.name)

@@ -149,23 +149,8 @@ impl Map {
         let mut cursor = vec![0u8; self.key_size.max(8)];
         let mut first = true;
         loop {
-            self.keys.resize(batch_size as usize * self.key_size, 0);
-            self.values.resize(batch_size as usize * self.value_size, 0);
             let mut count = batch_size;
-            let start = if first { std::ptr::null_mut() } else { cursor.as_mut_ptr() };
-            // SAFETY: the buffers hold `count` keys and values, of as many processors as the kernel writes for; the cursor
-            // holds at least a key; in and out cursor may be one.
-            let result = unsafe {
-                raw::bpf_map_lookup_batch(
-                    self.fd.as_raw_fd(),
-                    start.cast(),
-                    cursor.as_mut_ptr().cast(),
-                    self.keys.as_mut_ptr().cast(),
-                    self.values.as_mut_ptr().cast(),
-                    &raw mut count,
-                    std::ptr::null(),
-                )
-            };
+            let result = self.lookup_batch(first, &mut cursor, &mut count);
             match -result {
                 // A bucket holds more entries than the batch: try again with room for them.
                 libc::ENOSPC if batch_size < 1 << 16 => {
@@ -186,31 +171,39 @@ impl Map {
         }
     }
 
+    /// Fills the buffers with up to `count` entries, those behind `cursor` or the first ones, and sets both to where it came.
+    /// Gives the kernel's answer, a negative errno on failure.
+    fn lookup_batch(&mut self, first: bool, cursor: &mut [u8], count: &mut u32) -> i32 {
+        assert!(cursor.len() >= self.key_size.max(8), "the kernel writes a key or a bucket's number");
+        self.keys.resize(*count as usize * self.key_size, 0);
+        self.values.resize(*count as usize * self.value_size, 0);
+        let start = if first { std::ptr::null_mut() } else { cursor.as_mut_ptr() };
+        // SAFETY: the buffers hold `count` keys and values, of as many processors as the kernel writes for; the cursor
+        // holds at least a key; in and out cursor may be one.
+        unsafe {
+            raw::bpf_map_lookup_batch(
+                self.fd.as_raw_fd(),
+                start.cast(),
+                cursor.as_mut_ptr().cast(),
+                self.keys.as_mut_ptr().cast(),
+                self.values.as_mut_ptr().cast(),
+                count,
+                std::ptr::null(),
+            )
+        }
+    }
+
     /// Hands the values of an array's first `count` entries to `each`, with their numbers.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn for_first(&mut self, count: u32, mut each: impl FnMut(u32, &[u8])) -> Result<()> {
         let count = count.min(self.max_entries as u32);
-        self.keys.resize(BATCH as usize * self.key_size, 0);
-        self.values.resize(BATCH as usize * self.value_size, 0);
         let mut done = 0;
-        let mut cursor = [0; 4];
+        let mut cursor = vec![0; self.key_size.max(8)];
         while self.batches && done < count {
             let mut got = BATCH.min(count - done);
-            let start = if done == 0 { std::ptr::null_mut() } else { cursor.as_mut_ptr() };
-            // SAFETY: the buffers hold that many keys and values; an array's keys, and so the cursor, have four bytes.
-            let result = unsafe {
-                raw::bpf_map_lookup_batch(
-                    self.fd.as_raw_fd(),
-                    start.cast(),
-                    cursor.as_mut_ptr().cast(),
-                    self.keys.as_mut_ptr().cast(),
-                    self.values.as_mut_ptr().cast(),
-                    &raw mut got,
-                    std::ptr::null(),
-                )
-            };
+            let result = self.lookup_batch(done == 0, &mut cursor, &mut got);
             match -result {
                 0 | libc::ENOENT if got > 0 => {}
                 // Kernels before 5.6 have no batches, and others none for this kind of map.
