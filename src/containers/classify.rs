@@ -30,6 +30,8 @@ pub enum Runtime {
     UserUnit,
     /// A service of Talos Linux.
     Talos,
+    /// Whoever a rule of the user is about.
+    Rule,
 }
 
 impl Runtime {
@@ -46,8 +48,8 @@ pub struct Class<'a> {
     pub runtime: Runtime,
     /// The prefix of the path that is the container's own cgroup; children of it belong to it.
     pub root: &'a str,
-    /// The runtime's id: 64 digits for docker, containerd, CRI-O and podman, a name for LXC, machines and Talos, and
-    /// the same as `root` for units.
+    /// The runtime's id: 64 digits for docker, containerd, CRI-O and podman, a name for LXC, machines and Talos, the same
+    /// as `root` for units, and the whole `container_id` where a rule of the user gives one.
     pub id: &'a str,
 }
 
@@ -175,9 +177,7 @@ const RULES: &[(Pattern, Gives)] = &[
 ///
 /// `path` is as in `/proc/PID/cgroup`, from the root of the hierarchy on. Linear in its length, allocates nothing.
 pub fn classify(path: &str) -> Option<Class<'_>> {
-    // `/..` is a path outside the reader's cgroup namespace: not from the root, so not to be judged here.
-    let outside = path == "/.." || path.starts_with("/../");
-    if path.len() > MAX_PATH || !path.starts_with('/') || outside || path.ends_with("(deleted)") {
+    if !is_from_root(path) {
         return None;
     }
     let ids = Ids::find(path);
@@ -191,6 +191,13 @@ pub fn classify(path: &str) -> Option<Class<'_>> {
             }
         },
     )
+}
+
+/// Whether rules can be tried on `path`.
+pub(super) fn is_from_root(path: &str) -> bool {
+    // `/..` is a path outside the reader's cgroup namespace: not from the root, so not to be judged here.
+    let outside = path == "/.." || path.starts_with("/../");
+    path.len() <= MAX_PATH && path.starts_with('/') && !outside && !path.ends_with("(deleted)")
 }
 
 /// A component and where in the path it ends.

@@ -27,7 +27,9 @@ pub const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 pub enum LogFormat {
     /// Docker's json-file: an object with `log`, `stream`, `time`.
     DockerJson,
-    /// The runtime interface of Kubernetes: time, stream, `P` or `F`, text.
+    /// Docker's local driver: protocol buffers, each between two lengths.
+    DockerLocal,
+    /// The runtime interface of Kubernetes: time, stream, `P` or `F`, text. Podman's k8s-file and json-file are the same.
     Cri,
 }
 
@@ -113,6 +115,7 @@ pub fn container_id(class: &Class<'_>, metadata: Option<&Metadata>, now_s: u64) 
     match class.runtime {
         Runtime::Systemd => return Identity::Named(unescape(class.id)),
         Runtime::UserUnit => return Identity::Named(user_unit(class.id)),
+        Runtime::Rule => return Identity::Named(class.id.to_owned()),
         Runtime::Lxc | Runtime::Nspawn | Runtime::Talos => {
             return Identity::Named(format!("/{}/{}", word(class.runtime), unescape(class.id)));
         }
@@ -170,6 +173,7 @@ fn word(runtime: Runtime) -> &'static str {
         Runtime::Nspawn => "machine",
         Runtime::Talos => "talos",
         Runtime::Systemd | Runtime::UserUnit => "systemd",
+        Runtime::Rule => "rule",
     }
 }
 
@@ -234,7 +238,7 @@ fn user_unit(path: &str) -> String {
 }
 
 /// systemd writes a dash inside a name as `\x2d`, since a dash alone parts the levels of slices.
-fn unescape(name: &str) -> String {
+pub(super) fn unescape(name: &str) -> String {
     name.replace(r"\x2d", "-")
 }
 
@@ -248,7 +252,7 @@ fn is_number(text: &str) -> bool {
 }
 
 /// At most [`MAX_NAME`] bytes of a name, whole characters.
-fn bounded(name: &str) -> &str {
+pub(super) fn bounded(name: &str) -> &str {
     name.get(..name.floor_char_boundary(MAX_NAME)).unwrap_or_default()
 }
 

@@ -63,7 +63,14 @@ fn container(host: &Host, root: &str, id: &str) -> Result<Option<Metadata>, Stri
     let Some(data) = file(host, &path, Links::Refuse)? else {
         return Ok(None);
     };
-    parse(&data).map(Some).map_err(|error| format!("{path}: {error}"))
+    let mut metadata = parse(&data).map_err(|error| format!("{path}: {error}"))?;
+    if metadata.log.is_none() {
+        // The driver `local` has its file here, and docker keeps that to itself (moby's `container/container.go`).
+        let path = format!("{root}/containers/{id}/local-logs/container.log");
+        let is_there = host.rootfs(&path).is_file();
+        metadata.log = is_there.then_some(LogFile { path, format: LogFormat::DockerLocal });
+    }
+    Ok(Some(metadata))
 }
 
 #[derive(Clone, Default)]

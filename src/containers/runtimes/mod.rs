@@ -76,7 +76,7 @@ fn is_safe(id: &str) -> bool {
 
 /// Whether the last component of a path may be a symbolic link.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Links {
+pub(super) enum Links {
     /// As in `/etc`, which only root writes.
     Follow,
     /// As below a user's home, whose owner may point it anywhere.
@@ -86,7 +86,7 @@ enum Links {
 /// A small regular file of the host, `None` when there is none.
 ///
 /// `O_NONBLOCK` and the check of its type keep a FIFO or a device in its place from stopping nodeprobe.
-fn file(host: &Host, path: &str, links: Links) -> Result<Option<Vec<u8>>, String> {
+pub(super) fn file(host: &Host, path: &str, links: Links) -> Result<Option<Vec<u8>>, String> {
     let flags = if links == Links::Refuse { libc::O_NOFOLLOW } else { 0 } | libc::O_NONBLOCK | libc::O_NOCTTY;
     let open = OpenOptions::new().read(true).custom_flags(flags).open(host.rootfs(path));
     let file = match open {
@@ -109,7 +109,12 @@ fn file(host: &Host, path: &str, links: Links) -> Result<Option<Vec<u8>>, String
 
 /// The names in a directory of the host, sorted; none when it cannot be read.
 fn names(host: &Host, directory: &str) -> Vec<String> {
-    let entries = fs::read_dir(host.rootfs(directory)).into_iter().flatten().flatten().take(MAX_ENTRIES);
+    names_within(host, directory, MAX_ENTRIES)
+}
+
+/// The same of at most `most` entries.
+pub(super) fn names_within(host: &Host, directory: &str, most: usize) -> Vec<String> {
+    let entries = fs::read_dir(host.rootfs(directory)).into_iter().flatten().flatten().take(most);
     let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort_unstable();
     names
@@ -126,11 +131,37 @@ fn homes(host: &Host, relative: &str) -> Vec<String> {
 
 /// Where `path` leads if it is an absolute symbolic link, as `/var/lib/docker` often is. Below `/proc/1/root` the kernel
 /// would take such a link from nodeprobe's own root.
-fn target(host: &Host, path: &str) -> String {
+pub(super) fn target(host: &Host, path: &str) -> String {
     match fs::read_link(host.rootfs(path)).ok().and_then(|link| link.into_os_string().into_string().ok()) {
         Some(link) if is_plain_path(&link) => link,
         _ => path.to_owned(),
     }
+}
+
+/// The path that `key` in the table `table` (empty: above all tables) of a TOML file of the host has for its value.
+fn configured_path(host: &Host, file: &str, table: &str, key: &str) -> Result<Option<String>, String> {
+    let data = self::file(host, file, Links::Follow)?.unwrap_or_default();
+    let path = toml_text(&String::from_utf8_lossy(&data), table, key).filter(|path| is_plain_path(path));
+    Ok(path.map(|path| path.trim_end_matches('/').to_owned()))
+}
+
+/// A text on one line in TOML. Escapes, several lines and dotted keys are no paths that anybody writes, and are not read.
+fn toml_text(text: &str, table: &str, key: &str) -> Option<String> {
+    let mut here = "";
+    for line in text.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+            here = name.trim();
+        } else if here == table
+            && let Some((name, value)) = line.split_once('=')
+            && name.trim() == key
+        {
+            let value = value.trim();
+            let quote = value.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
+            let (value, _) = value.get(1..)?.split_once(quote)?;
+            return (!value.contains('\\')).then(|| value.to_owned());
+        }
+    }
+    None
 }
 
 /// An absolute path that does not climb.
@@ -318,6 +349,18 @@ mod tests {
             "/user.slice/user-1000.slice/syncthing.service",
         ];
         assert_eq!(containers(&fixture("systemd-v2"), ""), expected);
+        let expected = [
+            "-",
+            "/containerd/2752ea5db34c",
+            "/docker/locallog",
+            "/docker/nolog",
+            "/docker/web",
+            "/k8s/ns1/pod1/c1",
+            "/podman/pjson",
+            "/podman/pvol",
+            "/podman/pweb",
+        ];
+        assert_eq!(containers(&fixture("moved-runtimes"), "memory"), expected);
         let hybrid = fixture("hybrid");
         assert_eq!(
             containers(&hybrid, "memory"),
@@ -487,6 +530,53 @@ mod tests {
         tree.put("home/eve/.local/share/docker/containers/aa/config.v2.json", config);
         let metadata = tree.read(Runtime::Docker, "aa").unwrap().unwrap();
         assert!(metadata.labels.is_empty());
+    }
+
+    #[test]
+    fn paths_in_toml() {
+        let text = "# state = '/no'\nversion = 2\nstate = \"/a\" # state\nroot='/b'\n[grpc]\n state = '/c'\nx = \"a\\\\b\"\n";
+        let found = |table: &str, key: &str| toml_text(text, table, key);
+        assert_eq!(found("", "state").as_deref(), Some("/a"));
+        assert_eq!(found("", "root").as_deref(), Some("/b"));
+        assert_eq!(found("grpc", "state").as_deref(), Some("/c"));
+        assert_eq!((found("", "version"), found("grpc", "x"), found("ttrpc", "state")), (None, None, None));
+        mutate(text.as_bytes(), |data| drop(toml_text(&String::from_utf8_lossy(data), "", "state")));
+    }
+
+    #[test]
+    fn the_fixture_host_with_moved_roots() {
+        let host = fixture("moved-runtimes");
+        let all = |directory: &str, runtime| -> Vec<Metadata> {
+            names(&host, directory).iter().filter_map(|id| read(&host, runtime, id, false).unwrap()).collect()
+        };
+        let log = |metadata: &Metadata| {
+            let log = metadata.log.as_ref()?;
+            assert!(host.rootfs(&log.path).is_file(), "{log:?}");
+            Some((log.path.rsplit('/').next()?.get(..5)?.to_owned(), log.format))
+        };
+        let mut docker = all("/srv/docker/containers", Runtime::Docker);
+        docker.sort_by(|a, b| a.name.cmp(&b.name));
+        let logs: Vec<_> = docker.iter().map(|metadata| (metadata.name.as_str(), log(metadata))).collect();
+        let expected = [
+            ("locallog", Some(("conta".to_owned(), LogFormat::DockerLocal))),
+            ("nolog", None),
+            ("web", Some(("437fe".to_owned(), LogFormat::DockerJson))),
+        ];
+        assert_eq!(logs, expected);
+        assert_eq!(docker[2].label("app.kubernetes.io/name"), Some("shop"));
+        let tasks = "/srv/containerd/state/io.containerd.runtime.v2.task";
+        let pods = all(&format!("{tasks}/k8s.io"), Runtime::Containerd);
+        let container = pods.iter().find(|metadata| !metadata.pause).unwrap();
+        assert_eq!((pods.len(), container.image.as_str()), (2, "docker.io/rig/bb:1"));
+        assert_eq!(log(container), Some(("0.log".to_owned(), LogFormat::Cri)));
+        let plain = all(&format!("{tasks}/default"), Runtime::Nerdctl);
+        assert!(
+            plain.iter().any(|metadata| metadata.label("app") == Some("demo") && metadata.name.is_empty())
+        );
+        let podman = all("/srv/podman/vfs-containers", Runtime::Podman);
+        let logs: Vec<_> =
+            podman.iter().map(|metadata| (metadata.name.as_str(), log(metadata).is_some())).collect();
+        assert_eq!(logs, [("pweb", true), ("pvol", false), ("pjson", true)]);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::fs;
 use std::net::SocketAddr;
 
 use super::{
-    Links, RuntimeReader, file, is_plain_path, is_safe, keep, names, publish, read_env, read_pairs, set_pod,
+    Links, RuntimeReader, configured_path, file, is_plain_path, is_safe, keep, names, publish, read_env,
+    read_pairs, set_pod,
 };
 use crate::containers::classify::Runtime;
 use crate::containers::identity::{LogFile, LogFormat, Metadata};
@@ -29,25 +30,34 @@ const STATE_ROOTS: &[&str] = &[
     "/run/k0s/containerd",
     "/var/snap/microk8s/common/run/containerd",
 ];
+/// containerd's configuration, where the state directory may be moved.
+const CONFIGURATION: &str = "/etc/containerd/config.toml";
 /// The plug-ins that run tasks; the older one is that of containerd 1.0 to 1.3.
 const TASKS: &[&str] = &["io.containerd.runtime.v2.task", "io.containerd.runtime.v1.linux"];
 /// Docker's own namespace: these files lack what docker's say, the name above all.
 const DOCKER_NAMESPACE: &str = "moby";
 
 fn read(host: &Host, id: &str) -> Result<Option<Metadata>, String> {
-    for root in STATE_ROOTS {
+    // A broken configuration only matters when the container is in no usual place, where the message would be.
+    let configured = configured_path(host, CONFIGURATION, "", "state").ok().flatten();
+    for root in configured.as_deref().into_iter().chain(STATE_ROOTS.iter().copied()) {
         for tasks in TASKS {
             let directory = format!("{root}/{tasks}");
             for namespace in names(host, &directory).iter().filter(|name| *name != DOCKER_NAMESPACE) {
-                let path = format!("{directory}/{namespace}/{id}/config.json");
-                if let Some(data) = file(host, &path, Links::Refuse)? {
-                    let spec = parse(&data).map_err(|error| format!("{path}: {error}"))?;
-                    return Ok(Some(metadata(host, id, spec)));
+                let directory = format!("{directory}/{namespace}");
+                if let Some(spec) = spec(host, &directory, id)? {
+                    return Ok(Some(metadata(host, &directory, id, spec)));
                 }
             }
         }
     }
     Ok(None)
+}
+
+fn spec(host: &Host, directory: &str, id: &str) -> Result<Option<Spec>, String> {
+    let path = format!("{directory}/{id}/config.json");
+    let Some(data) = file(host, &path, Links::Refuse)? else { return Ok(None) };
+    parse(&data).map(Some).map_err(|error| format!("{path}: {error}"))
 }
 
 /// What of an OCI `config.json` concerns us.
@@ -115,10 +125,11 @@ fn read_mounts(json: &mut Json<'_>, volumes: &mut Vec<(String, String)>) -> Resu
     Ok(())
 }
 
-fn metadata(host: &Host, id: &str, mut spec: Spec) -> Metadata {
+fn metadata(host: &Host, directory: &str, id: &str, mut spec: Spec) -> Metadata {
     let cri = |name: &str| spec.annotation(&format!("io.kubernetes.cri.{name}")).to_owned();
     let (kind, pod, namespace) = (cri("container-type"), cri("sandbox-name"), cri("sandbox-namespace"));
     let (container, uid, image) = (cri("container-name"), cri("sandbox-uid"), cri("image-name"));
+    let sandbox = cri("sandbox-id");
     let (env, volumes) = (std::mem::take(&mut spec.env), std::mem::take(&mut spec.volumes));
     if kind.is_empty() {
         // nerdctl, or `ctr`, which says nothing.
@@ -137,7 +148,7 @@ fn metadata(host: &Host, id: &str, mut spec: Spec) -> Metadata {
             ..Metadata::new(Runtime::Nerdctl)
         };
     }
-    let log = kubelet_log(host, id, [&namespace, &pod, &uid, &container]);
+    let log = kubelet_log(host, directory, id, &sandbox, [&namespace, &pod, &uid, &container]);
     let pause = kind == "sandbox";
     let name = container.clone();
     let mut metadata =
@@ -150,20 +161,31 @@ fn metadata(host: &Host, id: &str, mut spec: Spec) -> Metadata {
 }
 
 /// The log of a Kubernetes container. Kubelet links it under the container's id; without the link it is the last restart's
-/// in the directory that kubelet makes for the container.
-fn kubelet_log(host: &Host, id: &str, [namespace, pod, uid, container]: [&str; 4]) -> Option<LogFile> {
+/// in the pod's directory, which the specification of the sandbox (beside this one's in `tasks`) names, or in the usual one.
+fn kubelet_log(
+    host: &Host,
+    tasks: &str,
+    id: &str,
+    sandbox: &str,
+    [namespace, pod, uid, container]: [&str; 4],
+) -> Option<LogFile> {
     if ![namespace, pod, container].into_iter().all(is_safe) {
         return None;
     }
     let link = host.rootfs(&format!("/var/log/containers/{pod}_{namespace}_{container}-{id}.log"));
     let linked = fs::read_link(link).ok().and_then(|path| path.into_os_string().into_string().ok());
     let found = || {
-        let directory = format!("/var/log/pods/{namespace}_{pod}_{uid}/{container}");
+        let sandbox = is_safe(sandbox).then(|| spec(host, tasks, sandbox).ok().flatten()).flatten();
+        let named =
+            sandbox.map(|sandbox| sandbox.annotation("io.kubernetes.cri.sandbox-log-directory").to_owned());
+        let usual = || is_safe(uid).then(|| format!("/var/log/pods/{namespace}_{pod}_{uid}"));
+        let pod = named.filter(|path| is_plain_path(path)).or_else(usual)?;
+        let directory = format!("{pod}/{container}");
         let restarts = names(host, &directory).into_iter();
         let last = restarts.filter_map(|name| name.strip_suffix(".log")?.parse::<u32>().ok()).max()?;
         Some(format!("{directory}/{last}.log"))
     };
-    let path = linked.filter(|path| is_plain_path(path)).or_else(|| found().filter(|_| is_safe(uid)))?;
+    let path = linked.filter(|path| is_plain_path(path)).or_else(found)?;
     Some(LogFile { path, format: LogFormat::Cri })
 }
 
@@ -245,7 +267,7 @@ mod tests {
         let host = Host::new(std::path::Path::new("/nonexistent"), None);
         mutate(CONFIG.as_bytes(), |data| {
             if let Ok(spec) = parse(data) {
-                metadata(&host, "0123", spec);
+                metadata(&host, "/tasks", "0123", spec);
             }
         });
     }

@@ -3,7 +3,7 @@
 //! Root's storage is looked at first, so that a user cannot rename root's containers; then that below each home directory.
 
 use super::oci::{self, Spec};
-use super::{Links, RuntimeReader, distrust, file, homes, target};
+use super::{Links, RuntimeReader, configured_path, distrust, file, homes, target};
 use crate::containers::classify::Runtime;
 use crate::containers::identity::{LogFile, LogFormat, Metadata};
 use crate::host::Host;
@@ -17,6 +17,8 @@ pub(super) const READER: RuntimeReader =
 pub(super) const ROOTLESS: RuntimeReader =
     RuntimeReader { name: "podman-rootless", serves: &[Runtime::Podman], homes: true, read: read_rootless };
 
+/// The storage library's configuration, where root's storage may be moved.
+const CONFIGURATION: &str = "/etc/containers/storage.conf";
 /// Root's storage.
 const STORAGE: &str = "/var/lib/containers/storage";
 /// A user's storage, below the home directory.
@@ -27,7 +29,14 @@ const DRIVERS: &[&str] = &["overlay", "vfs", "btrfs", "zfs"];
 const LISTS: &[&str] = &["containers.json", "volatile-containers.json"];
 
 fn read(host: &Host, id: &str) -> Result<Option<Metadata>, String> {
-    storage(host, &target(host, STORAGE), id)
+    // A broken configuration only matters when the container is in no usual place, where the message would be.
+    let configured = configured_path(host, CONFIGURATION, "storage", "graphroot").ok().flatten();
+    for root in configured.as_deref().into_iter().chain([STORAGE]) {
+        if let Some(metadata) = storage(host, &target(host, root), id)? {
+            return Ok(Some(metadata));
+        }
+    }
+    Ok(None)
 }
 
 fn read_rootless(host: &Host, id: &str) -> Result<Option<Metadata>, String> {
