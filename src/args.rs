@@ -12,6 +12,7 @@ use lexopt::{Arg, ValueExt};
 
 use crate::collectors::COLLECTORS;
 use crate::containers::filter::Filter;
+use crate::containers::labels::LabelKeys;
 use crate::limits;
 use crate::spelling::{did_you_mean, did_you_mean_with};
 use crate::stderr::Level;
@@ -107,6 +108,12 @@ pub struct Config {
     pub log_burst: f64,
     /// Which containers are exported.
     pub container_filter: Filter,
+    /// Rules for containers of the user's own.
+    pub container_rules: Option<PathBuf>,
+    /// Which labels of containers are shown.
+    pub container_labels: LabelKeys,
+    /// Whether systemd's own services are left out.
+    pub skip_system_services: bool,
     /// Series of one family.
     pub series_limit: u32,
     /// Destination ports left out of TCP metrics.
@@ -183,6 +190,9 @@ impl Default for Config {
             log_per_second: 10.0,
             log_burst: 100.0,
             container_filter: Filter::default(),
+            container_rules: None,
+            container_labels: LabelKeys::default(),
+            skip_system_services: false,
             series_limit: limits::SERIES_PER_METRIC,
             ephemeral_ports: vec![(32768, 60999)],
             tcp_destinations: limits::TCP_DESTINATIONS,

@@ -105,6 +105,18 @@ pub const METADATA_TRIES: u32 = 40;
 /// Patterns of `--container-allowlist`, and of `--container-denylist`: each is tried on every new name.
 pub const CONTAINER_PATTERNS: usize = 64;
 
+/// Rules of `--container-rules`: each is tried on every new cgroup.
+pub const CONTAINER_RULES: usize = 64;
+
+/// Labels of one such rule.
+pub const CONTAINER_RULE_LABELS: usize = 16;
+
+/// Labels of containers that `--container-label` lets through: a name of Kubernetes and its kin use some six.
+pub const CONTAINER_LABELS: usize = 32;
+
+/// Drop-ins of one unit that are read; a few is usual.
+pub const UNIT_DROPINS: usize = 64;
+
 /// Published TCP ports of one container; a web server has four, and those who publish a range of thousands know where it is.
 pub const PUBLISHED_PORTS: usize = 256;
 

@@ -64,6 +64,7 @@ impl World {
         let container_labels = node.container_labels(&cloud);
         let containers = Containers::new(container_labels.clone(), config.linger);
         let containers = containers.filtered(config.container_filter.clone());
+        let containers = containers.labelled(config.container_labels.clone(), config.skip_system_services);
         let hierarchies = Hierarchies::detect(&host);
         let namespaces = host.is_live().then(|| Namespaces::new(&host).ok()).flatten();
         let now_ns = clock::monotonic_ns();

@@ -115,6 +115,48 @@ fn containers_are_left_out() {
     assert!(said.contains("--container-denylist: \"web[\" is not a regular expression: "), "{said}");
 }
 
+/// What rules and flags say of containers, and where it is said.
+#[test]
+fn containers_of_the_users_own() {
+    let host = |name: &str| {
+        let host = fixture_hosts().into_iter().find(|host| host.ends_with(name)).expect(name);
+        format!("--root={}", host.display())
+    };
+    let (docker, moved) = (host("docker-v2"), host("moved-runtimes"));
+    let rules = std::env::temp_dir().join(format!("nodeprobe-rules-{}.yaml", std::process::id()));
+    let flag = format!("--container-rules={}", rules.display());
+    let text = "rules:\n  - {match: '^/default/([^/]+)', id: /ctr/$1, labels: {team: ops}}\n  - {match: ^/libpod_parent, ignore: true}\n";
+    fs::write(&rules, text).expect("rules");
+    let metrics = Metrics::parse(&once(&[&moved, &flag, "--container-label=tier", "--log-level=error"]));
+    let is_there = |family: &str, labels: &[(&str, &str)]| metrics.value(family, labels).is_some();
+    assert!(is_there("container_info", &[("container_id", "/ctr/plain1"), ("team", "ops")]));
+    assert!(is_there("container_info", &[("container_id", "/docker/web"), ("label_tier", "front")]));
+    let memory = "container_resources_memory_rss_bytes";
+    assert!(is_there(memory, &[("container_id", "/ctr/plain1")]));
+    assert!(is_there(memory, &[("container_id", "/docker/web")]));
+    assert!(!is_there(memory, &[("container_id", "/podman/pweb")]));
+    for (family, labels) in [(memory, ("team", "ops")), (memory, ("label_tier", "front"))] {
+        assert!(!is_there(family, &[labels]), "{labels:?} is on a series of its own");
+    }
+    let metrics = Metrics::parse(&once(&[&docker, "--log-level=error"]));
+    let unit = [
+        ("container_id", "/system.slice/docker.service"),
+        ("systemd_triggered_by", "docker.socket"),
+        ("systemd_type", "notify"),
+    ];
+    assert_eq!(metrics.value("container_info", &unit), Some(1.0));
+
+    fs::write(&rules, "rules:\n  - match: (\n    id: /x\n  - id: y\n").expect("rules");
+    let output = run(&["once", &moved, &flag], ANSWER);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    let expected = format!("--container-rules: {}:2:12: match: ", rules.display());
+    assert!(said.contains(&expected) && said.contains("(and 1 more)"), "{said}");
+    fs::remove_file(&rules).expect("removed");
+    let output = run(&["once", &moved, &flag], ANSWER);
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// The reader these tests trust refuses what Prometheus refuses.
 #[test]
 fn the_reader_is_strict() {

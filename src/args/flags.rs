@@ -160,6 +160,27 @@ pub const FLAGS: &[Flag] = &[
         |config, value| config.container_filter.deny(value),
     ),
     set(
+        "container-rules",
+        "FILE",
+        "Rules for containers of your own, YAML: cgroup path to `container_id` and labels (docs/CONTAINERS.md); SIGHUP reads it again",
+        |config, value| {
+            config.container_rules = (!value.is_empty()).then(|| PathBuf::from(value));
+            Ok(())
+        },
+    ),
+    list(
+        "container-label",
+        "NAME",
+        "Labels of containers that `container_info` shows, as `label_NAME`, separated by commas; repeatable (default none)",
+        |config| config.container_labels.clear(),
+        |config, value| config.container_labels.add(value),
+    ),
+    switch(
+        "skip-systemd-system-services",
+        "Leave out services of type oneshot or dbus, those started by timers, and some of systemd's own (default off)",
+        |config, on| config.skip_system_services = on,
+    ),
+    set(
         "ephemeral-port-range",
         "RANGES",
         "Destination ports left out of TCP metrics, `a-b,c-d`; empty keeps all; 50051 is always kept (default 32768-60999)",
@@ -358,7 +379,6 @@ pub const FLAGS: &[Flag] = &[
     inert("max-label-length", Some("NUMBER"), "Bytes of a label value; 4096 here"),
     inert("disable-json-log-parsing", None, "No JSON in log lines"),
     inert("exclude-http-requests-by-path", Some("GLOB"), "HTTP paths to leave out"),
-    inert("skip-systemd-system-services", None, "Leave out systemd's own units"),
     inert(
         "instrumentation-delay",
         Some("TIME"),

@@ -4,17 +4,18 @@ use std::os::fd::RawFd;
 
 use super::{Collector, Opened, Spec, When};
 use crate::args::Enable;
+use crate::containers::rules::Rules;
 use crate::containers::watch::Watch;
-use crate::error::{Reason, Result};
-use crate::info;
+use crate::error::{Error, Reason, Result};
 use crate::limits::Limit;
 use crate::metric::Desc;
 use crate::registry::Registry;
 use crate::world::World;
+use crate::{info, warning};
 
 static INFO: Desc = Desc::state(
     "container_info",
-    "The container's image; always 1, absent where there is none.",
+    "The container's image, a service's type and the unit that starts it, and labels asked for by flags; always 1, absent where there is none of these.",
     &["image", "systemd_triggered_by", "systemd_type"],
 );
 static WATCH: Desc = Desc::state(
@@ -63,6 +64,13 @@ fn open(world: &mut World) -> Result<Opened> {
         let line = format!("no cgroup hierarchy at {} (--cgroupfs-root)", world.host.cgroup("").display());
         return Ok(Opened::Absent(Reason::NotFound, line));
     }
+    if let Some(path) = world.config.container_rules.clone() {
+        // Who wrote rules wants to know at once that they are wrong.
+        match Rules::load(&path) {
+            Ok(rules) => world.containers.rules = rules,
+            Err(problem) => return Ok(Opened::CannotStart(wrong_rules(problem))),
+        }
+    }
     // The watch first, then the walk: a cgroup made in between is seen by one of them.
     let (watch, problems) = Watch::open(&world.hierarchies, world.host.is_live());
     for problem in problems {
@@ -71,6 +79,10 @@ fn open(world: &mut World) -> Result<Opened> {
     let mut finder = Finder { watch, walks: 0, stale: true };
     finder.refresh(world)?;
     Ok(Opened::Ready(Box::new(finder)))
+}
+
+fn wrong_rules(problem: String) -> Error {
+    Error::new(Reason::Failed, format!("--container-rules: {problem}"))
 }
 
 impl Finder {
@@ -106,6 +118,15 @@ impl Collector for Finder {
         Ok(())
     }
 
+    /// Containers that are known keep their names: a cgroup that became another container would count twice.
+    fn reload(&mut self, world: &mut World) {
+        let Some(path) = &world.config.container_rules else { return };
+        match Rules::load(path) {
+            Ok(rules) => world.containers.rules = rules,
+            Err(problem) => warning!("{}; the rules of before stay", wrong_rules(problem)),
+        }
+    }
+
     fn maps(&self, each: &mut dyn FnMut(RawFd)) {
         self.watch.maps().into_iter().for_each(each);
     }
@@ -114,8 +135,9 @@ impl Collector for Finder {
         let mut alive = 0;
         for (_, _, named) in world.containers.living() {
             alive += 1;
-            if !named.image.is_empty() {
-                out.container(&named.labels, &INFO, &[&named.image, "", ""], 1.0);
+            if let Some(labels) = named.info() {
+                let unit = &named.unit;
+                out.container(labels, &INFO, &[&named.image, &unit.triggered_by, unit.kind], 1.0);
             }
         }
         out.add(&WATCH, &[self.watch.door(), world.hierarchies.layout()], 1.0);

@@ -8,12 +8,15 @@ pub mod classify;
 pub mod filter;
 pub mod hierarchies;
 pub mod identity;
+pub mod labels;
 pub mod ledger;
 pub mod mounts;
 pub mod paths;
+pub mod rules;
 pub mod runtimes;
 #[cfg(test)]
 mod test;
+pub mod units;
 pub mod walk;
 pub mod watch;
 
@@ -31,6 +34,9 @@ use classify::Runtime;
 use filter::Filter;
 use hierarchies::Place;
 use identity::{Identity, Metadata};
+use labels::LabelKeys;
+use rules::Rules;
+use units::{Unit, Units};
 
 /// An instance's number; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -113,11 +119,34 @@ pub struct Named {
     pub id: Box<str>,
     /// Label `image` of `container_info`; empty when unknown.
     pub image: Box<str>,
+    /// What systemd's files say of it, if it is a unit.
+    pub unit: Unit,
+    /// Labels that users want in `container_info`.
+    extra: Extra,
+    /// The constant labels with those.
+    info: ConstLabels,
     /// The constant labels of its series.
     pub labels: ConstLabels,
     /// Living instances.
     instances: u32,
     ended_ns: Option<MonotonicNs>,
+}
+
+/// Names and values of labels.
+type Extra = Box<[(Box<str>, Box<str>)]>;
+
+impl Named {
+    /// The constant labels of `container_info`, if there is anything to say in it.
+    pub fn info(&self) -> Option<&ConstLabels> {
+        let is_known = !self.image.is_empty() || !self.unit.kind.is_empty() || !self.extra.is_empty();
+        is_known.then_some(&self.info)
+    }
+
+    fn set_labels(&mut self, all: &ConstLabels) {
+        self.labels = all.with(&[("container_id", &self.id), ("app_id", &identity::app_id(&self.id))]);
+        let extra: Vec<(&str, &str)> = self.extra.iter().map(|(name, value)| (&**name, &**value)).collect();
+        self.info = self.labels.with(&extra);
+    }
 }
 
 /// All containers.
@@ -139,6 +168,12 @@ pub struct Containers {
     /// The labels that all have.
     labels: ConstLabels,
     filter: Filter,
+    /// Containers of the user's own.
+    pub rules: Rules,
+    /// Which of the containers' labels are shown.
+    shown: LabelKeys,
+    units: Units,
+    skip_system_services: bool,
     /// Cgroups and containers not taken in because of a cap, and whether a walk might find them again.
     refused: u64,
     has_missed: bool,
@@ -160,6 +195,10 @@ impl Containers {
             linger_ns: u64::try_from(linger.as_nanos()).unwrap_or(u64::MAX),
             labels,
             filter: Filter::default(),
+            rules: Rules::default(),
+            shown: LabelKeys::default(),
+            units: Units::default(),
+            skip_system_services: false,
             refused: 0,
             has_missed: false,
         }
@@ -171,11 +210,18 @@ impl Containers {
         self
     }
 
+    /// Shows the labels `shown` of containers, and leaves systemd's own services out if told so.
+    pub fn labelled(mut self, shown: LabelKeys, skip_system_services: bool) -> Containers {
+        self.shown = shown;
+        self.skip_system_services = skip_system_services;
+        self
+    }
+
     /// Changes the labels that all have.
     pub fn set_labels(&mut self, labels: ConstLabels) {
         self.labels = labels;
         for named in self.identities.values_mut() {
-            named.labels = labels_of(&self.labels, &named.id);
+            named.set_labels(&self.labels);
         }
     }
 
@@ -237,12 +283,13 @@ impl Containers {
         if place == Place::V2 && !self.paths.appeared(id, path) {
             self.refused += 1;
         }
-        let Some(class) = classify::classify(path) else {
-            return;
-        };
         if self.cgroups.contains_key(&(place, id)) {
             return;
         }
+        let mut own_id = String::new();
+        let Some(class) = self.rules.classify(path, &mut own_id) else {
+            return;
+        };
         let full = self.cgroups.len() >= limits::CGROUPS || self.instances.len() >= limits::CONTAINERS;
         if full {
             self.refused += 1;
@@ -411,6 +458,14 @@ impl Containers {
                 continue;
             }
             let image = metadata.as_ref().map_or("", |metadata| &metadata.image).to_owned();
+            let extra = extra(&self.rules, &self.shown, &instance.path, metadata.as_ref());
+            let unit = match instance.runtime {
+                Runtime::Systemd => self.units.of_cgroup(host, &instance.path, now_ns),
+                _ => Unit::default(),
+            };
+            let is_skipped = self.skip_system_services
+                && instance.runtime == Runtime::Systemd
+                && instance.path.rsplit('/').next().is_some_and(|name| unit.is_system_service(name));
             instance.tries_left -= 1;
             // A second, then two, then three: quick while the runtime may be writing, cheap when it never will.
             let tried = limits::METADATA_TRIES - instance.tries_left;
@@ -427,11 +482,12 @@ impl Containers {
             let old = instance.identity;
             // Each name stands for itself: a provisional one says nothing of the final one. That one stays, so a container crosses
             // the line at most once, and no counter of it begins twice under one name.
-            let name = name.filter(|name| self.filter.keeps(name));
+            let name = name.filter(|name| !is_skipped && self.filter.keeps(name));
             if name.is_some() && final_ && instance.is_alive() {
                 instance.take_ports(metadata.as_ref(), now_ns);
             }
             let new = name.map(|name| self.identity_named(&name, &image));
+            self.describe(new, unit, extra);
             if new == old {
                 continue;
             }
@@ -478,11 +534,30 @@ impl Containers {
         }
         self.next += 1;
         let id = IdentityId(self.next);
-        let labels = labels_of(&self.labels, name);
         self.by_name.insert(name.into(), id);
-        self.identities
-            .insert(id, Named { id: name.into(), image: image.into(), labels, instances: 0, ended_ns: None });
+        let mut named = Named {
+            id: name.into(),
+            image: image.into(),
+            unit: Unit::default(),
+            extra: Extra::default(),
+            labels: ConstLabels::default(),
+            info: ConstLabels::default(),
+            instances: 0,
+            ended_ns: None,
+        };
+        named.set_labels(&self.labels);
+        self.identities.insert(id, named);
         id
+    }
+
+    /// Takes note of what there is to say in `container_info`.
+    fn describe(&mut self, identity: Option<IdentityId>, unit: Unit, extra: Extra) {
+        let Some(named) = identity.and_then(|id| self.identities.get_mut(&id)) else { return };
+        named.unit = unit;
+        if named.extra != extra {
+            named.extra = extra;
+            named.set_labels(&self.labels);
+        }
     }
 
     fn forget(&mut self, now_ns: MonotonicNs, events: &mut VecDeque<Event>) {
@@ -515,6 +590,15 @@ impl Containers {
     }
 }
 
-fn labels_of(all: &ConstLabels, name: &str) -> ConstLabels {
-    all.with(&[("container_id", name), ("app_id", &identity::app_id(name))])
+/// The labels for `container_info` of the container at `path`: those of rules, then those of its own that are shown.
+fn extra(rules: &Rules, shown: &LabelKeys, path: &str, metadata: Option<&Metadata>) -> Extra {
+    let mut extra: Vec<(Box<str>, Box<str>)> = Vec::new();
+    rules.labels(path, |name, value| {
+        if !value.is_empty() && extra.iter().all(|(known, _)| **known != *name) {
+            extra.push((name.into(), value.into()));
+        }
+    });
+    let own = metadata.into_iter().flat_map(|metadata| shown.of(metadata));
+    extra.extend(own.filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.into(), value.into())));
+    extra.into()
 }

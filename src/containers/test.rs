@@ -208,3 +208,95 @@ fn units_publish_nothing_and_are_not_asked() {
     let unit = docker.containers.instance(unit).unwrap();
     assert!(!unit.awaits_ports && unit.published().is_empty());
 }
+
+/// Label pairs of `container_info`, without the constant ones.
+fn info(containers: &Containers) -> Vec<String> {
+    let shown = |named: &Named| {
+        let all = format!("{:?}", named.info()?);
+        let bytes = all.trim_start_matches("ConstLabels([").trim_end_matches("])").split(", ");
+        let text: Vec<u8> = bytes.map(|byte| byte.parse().unwrap()).collect();
+        let text = String::from_utf8(text).unwrap();
+        Some(text.split_once("app_id=\"\"").unwrap().1.to_owned())
+    };
+    containers.living().filter_map(|(_, _, named)| shown(named)).collect()
+}
+
+#[test]
+fn labels_asked_for_are_in_the_info_alone() {
+    let mut docker = Docker::new(Filter::default());
+    let mut keys = LabelKeys::default();
+    keys.add("b,a.b/c").unwrap();
+    docker.containers = docker.containers.labelled(keys, false);
+    docker.describe(r#"{"Name":"/web","Config":{"Labels":{"a.b/c":"x\"y","b":"","secret":"s"}}}"#);
+    docker.settle(0);
+    assert_eq!(info(&docker.containers), [r#",label_a_b_c="x\"y""#]);
+    let (_, _, named) = docker.containers.living().next().unwrap();
+    assert!(!format!("{:?}", named.labels).contains("108, 97, 98, 101, 108, 95"), "label_ on hot series");
+    // Labels that all have may change; these stay behind them.
+    docker.containers.set_labels(ConstLabels::default().with(&[("az", "1")]));
+    assert_eq!(info(&docker.containers), [r#",label_a_b_c="x\"y""#]);
+}
+
+#[test]
+fn nothing_known_is_no_info() {
+    let mut docker = Docker::new(Filter::default());
+    docker.describe(r#"{"Name":"/web"}"#);
+    docker.settle(0);
+    assert_eq!((docker.names(), info(&docker.containers)), (vec!["/docker/web"], vec![]));
+}
+
+#[test]
+fn rules_come_first_and_new_ones_are_about_new_cgroups() {
+    let mut docker = Docker::new(Filter::default());
+    let rules = |text: &str| Rules::parse("r", text.as_bytes()).0.unwrap();
+    let jobs = "rules: [{match: '/ssh.service/([a-z]+)', id: /jobs/$1, labels: {job: $1}}, {match: ^/docker, labels: {d: y}}]";
+    docker.containers.rules = rules(jobs);
+    for (id, path) in [
+        (30, "/system.slice/ssh.service"),
+        (31, "/system.slice/ssh.service/a/x"),
+        (32, "/system.slice/ssh.service/b"),
+    ] {
+        let root_id = |root: &str| (root == "/system.slice/ssh.service/a").then_some(33);
+        docker.containers.appeared(Place::V2, id, path, root_id, SECOND);
+    }
+    docker.describe(r#"{"Name":"/web","Config":{"Image":"i"}}"#);
+    docker.settle(0);
+    assert_eq!(docker.names(), ["/docker/web", "/system.slice/ssh.service", "/jobs/a", "/jobs/b"]);
+    assert_eq!(info(&docker.containers), [",d=\"y\"", ",job=\"a\"", ",job=\"b\""]);
+    let of = |id| docker.containers.of_cgroup(Place::V2, id);
+    assert!(of(31) == of(33) && of(31) != of(30) && of(31) != of(32));
+    docker.containers.rules = rules("rules: [{match: ., ignore: true}]");
+    docker.containers.appeared(Place::V2, 31, "/system.slice/ssh.service/a/x", |_| None, SECOND);
+    docker.containers.appeared(Place::V2, 40, "/system.slice/new.service", |_| None, SECOND);
+    docker.settle(1);
+    assert_eq!(docker.names(), ["/docker/web", "/system.slice/ssh.service", "/jobs/a", "/jobs/b"]);
+}
+
+#[test]
+fn services_of_systemd_itself_are_left_out_on_request() {
+    for (skip, names) in [
+        (
+            false,
+            vec!["/system.slice/a.service", "/system.slice/b.service", "/system.slice/dbus-broker.service"],
+        ),
+        (true, vec!["/system.slice/b.service"]),
+    ] {
+        let mut docker = Docker::new(deny("^/docker/"));
+        docker.containers = docker.containers.labelled(LabelKeys::default(), skip);
+        docker.bed.write("lib/systemd/system/a.service", "[Service]\nType=oneshot");
+        docker.bed.write("lib/systemd/system/b.service", "[Service]\nType=notify");
+        for (id, name) in [(20, "a"), (21, "b"), (22, "dbus-broker")] {
+            docker.containers.appeared(
+                Place::V2,
+                id,
+                &format!("/system.slice/{name}.service"),
+                |_| None,
+                SECOND,
+            );
+        }
+        docker.settle(0);
+        assert_eq!(docker.names(), names);
+        let kinds: Vec<&str> = docker.containers.living().map(|(_, _, named)| named.unit.kind).collect();
+        assert!(kinds.contains(&"notify"), "{kinds:?}");
+    }
+}

@@ -21,7 +21,7 @@ use crate::spelling::did_you_mean;
 const LONGEST_MESSAGE: usize = 400;
 
 /// Gathers what there is to say about one file.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     pub config: &'a str,
     pub path: &'a str,
     pub findings: Vec<Finding>,
@@ -32,7 +32,7 @@ pub(super) struct Reader<'a> {
 }
 
 /// A mapping whose keys are known. A key with nothing behind it is as good as absent, except in lists.
-pub(super) struct Fields<'n> {
+pub(crate) struct Fields<'n> {
     pub object: &'static Object,
     pub mark: Mark,
     given: Vec<(&'static Key, &'n Node)>,

@@ -8,7 +8,7 @@ pub mod check;
 pub mod config;
 pub mod elf;
 pub mod events;
-mod fields;
+pub(crate) mod fields;
 pub mod histogram;
 pub mod keys;
 pub mod parse;

@@ -63,11 +63,11 @@ pub enum Type {
 /// Beyond it not every integer is a float.
 const EXACT: i64 = 1 << 53;
 
-const fn required(name: &'static str, kind: Type, help: &'static str) -> Key {
+pub(crate) const fn required(name: &'static str, kind: Type, help: &'static str) -> Key {
     Key { name, kind, required: true, help }
 }
 
-const fn optional(name: &'static str, kind: Type, help: &'static str) -> Key {
+pub(crate) const fn optional(name: &'static str, kind: Type, help: &'static str) -> Key {
     Key { name, kind, required: false, help }
 }
 
