@@ -22,6 +22,9 @@ const PREFIX: &str = "label_";
 /// The longest name of a label: Kubernetes allows 253 and a slash and 63.
 const MAX_NAME: usize = 320;
 
+/// The longest value that is shown, in bytes: some labels hold whole files.
+const MAX_VALUE: usize = 512;
+
 /// The labels of containers to be shown, and what they are called there. None by default: each is a join away from every
 /// series, and runtimes and orchestrators put ids and hashes there by the dozen.
 #[derive(Debug, Clone, Default)]
@@ -56,7 +59,10 @@ impl LabelKeys {
 
     /// Those that the container has, in the order of the flags, under their names in `container_info`.
     pub fn of<'a>(&'a self, metadata: &'a Metadata) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.0.iter().filter_map(|(key, name)| Some((&**name, metadata.label(key)?)))
+        self.0.iter().filter_map(|(key, name)| {
+            let value = metadata.label(key)?;
+            Some((&**name, value.get(..value.floor_char_boundary(MAX_VALUE))?))
+        })
     }
 }
 
@@ -112,6 +118,9 @@ mod tests {
         let both = [pair("label_tier", "front"), pair("label_app_kubernetes_io_name", "shop")];
         assert_eq!(shown(&["tier,app.kubernetes.io/name", "tier", "absent"]), both);
         assert_eq!(shown(&["é"]), [pair("label__", "y")]);
+        metadata.labels.push(("long".to_owned(), format!("x{}", "é".repeat(400))));
+        let keys = keys(&["long"]).unwrap();
+        assert_eq!(keys.of(&metadata).next().unwrap().1, format!("x{}", "é".repeat(255)));
     }
 
     #[test]
