@@ -55,7 +55,12 @@ struct css_set {
 
 struct mm_struct;
 
+typedef struct {
+	int counter;
+} __ksym_type atomic_t;
+
 struct signal_struct {
+	atomic_t live; /* threads that have not begun to exit */
 	struct mm_struct *oom_mm;
 } __ksym_type;
 

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/* Tells which cgroups a process was in when its last thread exited. By the time user space reads the accounting record
+ * the kernel sends of that exit, /proc/PID may be gone. */
+#include "kernel.h"
+#include "task_cgroups.h"
+
+const volatile struct {
+	__u32 tells_threads; /* also of threads that are not the last one */
+} settings;
+
+/* Mirrored by `Ended` in src/collectors/delays/owners.rs. */
+struct ended {
+	struct cgroup_ids ids;
+	__u32 process;
+	__u32 thread;
+	__u32 is_last;
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 512 * 1024);
+} records SEC(".maps");
+
+/* Records that found the ring full. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} lost SEC(".maps");
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task)
+{
+	struct ended ended = {};
+	__u32 zero = 0;
+	__u64 *missed;
+
+	/* do_exit has counted this thread off. Of two that exit at once both may look like the last. */
+	ended.is_last = BPF_CORE_READ(task, signal, live.counter) <= 0;
+	if (!ended.is_last && !settings.tells_threads)
+		return 0;
+	ended.process = BPF_CORE_READ(task, tgid);
+	ended.thread = BPF_CORE_READ(task, pid);
+	cgroup_ids_of(task, &ended.ids);
+	/* Nobody waits for it: it is taken when the accounting record is. */
+	if (bpf_ringbuf_output(&records, &ended, sizeof(ended), BPF_RB_NO_WAKEUP)) {
+		missed = bpf_map_lookup_elem(&lost, &zero);
+		if (missed)
+			__sync_fetch_and_add(missed, 1);
+	}
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
