@@ -326,3 +326,35 @@ pub const CLOUD_PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// How long it is believed that there is no notice, when the service stops answering.
 pub const CLOUD_NOTICE_AGE: Duration = Duration::from_secs(60);
+/// Processes of containers whose delays are remembered; some 150 bytes each, and a node that runs more is out of process ids
+/// unless somebody raised kernel.pid_max. What is beyond is counted when it exits.
+pub const DELAY_PROCESSES: usize = 65_536;
+
+/// Receive buffer for records of exits, which the kernel doubles: some 4,000 records, a tenth of a second of the wildest storm
+/// of exits a machine with some dozens of processors makes. It is memory only while records wait.
+pub const TASKSTATS_BUFFER: u32 = 4 << 20;
+
+/// Records of exits read in one turn, some 2 us each.
+pub const EXITS_PER_TURN: usize = 2_048;
+
+/// How long records of exits gather once some were read: processes that end thousands of times a second wake the loop twenty
+/// times.
+pub const EXITS_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long the record of an exit waits to hear of its process's cgroups, and they for it: the kernel says both within
+/// microseconds, but news of a container that was just made may take a turn.
+pub const EXIT_PATIENCE: Duration = Duration::from_millis(250);
+
+/// Exits of which only one half is known, and of either half: as many as fit into the kernel's buffers at once.
+pub const EXITS_WAITING: usize = 16_384;
+
+/// Processes asked about in one turn, some 5 us each.
+pub const DELAY_QUERIES_PER_TURN: usize = 1_024;
+
+/// Questions about processes sent at once. Each answer takes up to 2 KiB of the socket's receive buffer, which by default has
+/// 208 KiB.
+pub const DELAY_QUERY_BATCH: usize = 32;
+
+/// Between two rounds over all processes after records of exits were lost: in a storm that does not end they are lost again and
+/// again.
+pub const DELAY_RESYNC_INTERVAL: Duration = Duration::from_secs(5);

@@ -12,6 +12,7 @@ use crate::world::World;
 pub mod agent;
 pub mod cloud;
 pub mod containers;
+pub mod delays;
 pub mod disk;
 pub mod node_cpu;
 pub mod node_disk;
@@ -35,6 +36,7 @@ pub const COLLECTORS: &[&Spec] = &[
     &node_net::SPEC,
     &containers::SPEC,
     &resources::SPEC,
+    &delays::SPEC,
     &disk::SPEC,
     &tcp::SPEC,
     &programs::SPEC,

@@ -36,6 +36,14 @@ use identity::{Identity, Metadata};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InstanceId(u32);
 
+#[cfg(test)]
+impl InstanceId {
+    /// One that no container has.
+    pub fn for_test(number: u32) -> InstanceId {
+        InstanceId(number)
+    }
+}
+
 /// An identity's number; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IdentityId(u32);
@@ -200,6 +208,15 @@ impl Containers {
     /// The instance a cgroup belongs to, by the id of its directory; also of one not long gone.
     pub fn of_cgroup(&self, place: Place, id: u64) -> Option<InstanceId> {
         self.cgroups.get(&(place, id)).copied()
+    }
+
+    /// The instance a task in these cgroups belongs to, given by place, 0 where it is in none but the root: the first known one,
+    /// most preferred place first. A unit only if there is nothing else: on hybrid hosts runtimes leave the tasks of containers
+    /// in v2 where the runtime's own service is.
+    pub fn of_task(&self, ids: &[u64; Place::ALL.len()]) -> Option<InstanceId> {
+        let known = || Place::ALL.into_iter().zip(ids).filter_map(|(place, &id)| self.of_cgroup(place, id));
+        let is_unit = |id: &InstanceId| self.instance(*id).is_some_and(|instance| instance.runtime.is_unit());
+        known().find(|id| !is_unit(id)).or_else(|| known().next())
     }
 
     /// Cgroups of containers that are known.

@@ -1,0 +1,130 @@
+//! Which cgroups a process was in when it ended: from `bpf/exits.bpf.c`, else from what `/proc` still shows.
+
+use crate::containers::InstanceId;
+use crate::containers::hierarchies::Place;
+use crate::containers::walk;
+use crate::error::{Context, Result};
+use crate::host::read_bounded;
+use crate::limits;
+use crate::procfs::pid_cgroup;
+use crate::sys::bpf::{Links, Map, Object, Ring};
+use crate::world::World;
+
+/// Ids of a task's cgroups by place; 0 where it is in the root.
+pub type CgroupIds = [u64; Place::ALL.len()];
+
+/// `struct ended` of `bpf/exits.bpf.c`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Where it was.
+    pub ids: CgroupIds,
+    /// The process.
+    pub process: u32,
+    /// The thread that exited.
+    pub thread: u32,
+    /// Whether it looked like the last one.
+    pub is_last: bool,
+}
+
+impl Ended {
+    fn decode(data: &[u8]) -> Option<Ended> {
+        let (words, rest) = data.split_first_chunk::<32>()?;
+        let mut ids = [0; Place::ALL.len()];
+        for (id, word) in ids.iter_mut().zip(words.as_chunks::<8>().0) {
+            *id = u64::from_ne_bytes(*word);
+        }
+        let (process, rest) = rest.split_first_chunk()?;
+        let (thread, rest) = rest.split_first_chunk()?;
+        let is_last = u32::from_ne_bytes(*rest.first_chunk()?) != 0;
+        Some(Ended {
+            ids,
+            process: u32::from_ne_bytes(*process),
+            thread: u32::from_ne_bytes(*thread),
+            is_last,
+        })
+    }
+}
+
+/// The program, attached.
+pub struct Owners {
+    ring: Ring,
+    lost: Map,
+    records: Map,
+    _links: Links,
+}
+
+impl Owners {
+    /// Loads and attaches the program. `tells_threads`: also of threads that are not the last of their process.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn open(tells_threads: bool) -> Result<Owners> {
+        static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/exits.bpf.o.gz"));
+        let mut object = Object::open("exits", OBJECT)?;
+        object.set_constants(&u32::from(tells_threads).to_ne_bytes())?;
+        let loaded = object.load().context("exits.bpf.c")?;
+        let records = loaded.map("records")?;
+        let ring = Ring::open(&records)?;
+        let lost = loaded.map("lost")?;
+        let links = loaded.attach().context("exits.bpf.c")?;
+        Ok(Owners { ring, lost, records, _links: links })
+    }
+
+    /// Hands up to `max` records to `each`; gives how many.
+    pub fn take(&mut self, max: usize, mut each: impl FnMut(Ended)) -> usize {
+        self.ring.consume(max, |data| {
+            if let Some(ended) = Ended::decode(data) {
+                each(ended);
+            }
+        })
+    }
+
+    /// The maps it keeps in the kernel.
+    pub fn maps(&self) -> [&Map; 2] {
+        [&self.records, &self.lost]
+    }
+}
+
+/// The container the process or thread `pid` is in, as /proc has it now; `None` when it is gone or in none.
+pub fn instance_of(world: &World, pid: u32) -> Option<InstanceId> {
+    let table = read_bounded(&world.host.proc(&format!("{pid}/cgroup")), limits::KERNEL_FILE_BYTES).ok()?;
+    let mut ids: CgroupIds = [0; Place::ALL.len()];
+    for membership in pid_cgroup::parse(&table) {
+        let place = match membership {
+            v2 if v2.is_v2() => Place::V2,
+            memory if memory.has_controller("memory") => Place::Memory,
+            cpu if cpu.has_controller("cpu") => Place::Cpu,
+            pids if pids.has_controller("pids") => Place::Pids,
+            _ => continue,
+        };
+        let below = membership.path.trim_start_matches('/');
+        if below.is_empty() {
+            continue;
+        }
+        if let Some(mount) = world.hierarchies.directory(place) {
+            ids[place as usize] = walk::id_of(&mount.join(below)).unwrap_or(0);
+        }
+    }
+    world.containers.of_task(&ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_any_bytes_decode_or_do_not() {
+        let mut data = Vec::new();
+        for id in 1..=4u64 {
+            data.extend_from_slice(&id.to_ne_bytes());
+        }
+        for word in [10u32, 11, 1, 0] {
+            data.extend_from_slice(&word.to_ne_bytes());
+        }
+        let ended = Ended { ids: [1, 2, 3, 4], process: 10, thread: 11, is_last: true };
+        assert_eq!(Ended::decode(&data), Some(ended));
+        for length in 0..44 {
+            assert_eq!(Ended::decode(&data[..length]), None);
+        }
+    }
+}
