@@ -14,7 +14,7 @@ struct ended {
 	__u32 process;
 	__u32 thread;
 	__u32 is_last;
-	__u32 pad;
+	__u32 has_sum; /* what the process waited comes as a sum over threads */
 };
 
 struct {
@@ -43,6 +43,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 		return 0;
 	ended.process = BPF_CORE_READ(task, tgid);
 	ended.thread = BPF_CORE_READ(task, pid);
+	ended.has_sum = BPF_CORE_READ(task, signal, stats) != NULL;
 	cgroup_ids_of(task, &ended.ids);
 	/* Nobody waits for it: it is taken when the accounting record is. */
 	if (bpf_ringbuf_output(&records, &ended, sizeof(ended), BPF_RB_NO_WAKEUP)) {

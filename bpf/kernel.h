@@ -59,7 +59,10 @@ typedef struct {
 	int counter;
 } __ksym_type atomic_t;
 
+struct taskstats;
+
 struct signal_struct {
+	struct taskstats *stats; /* there once a thread of several exited */
 	atomic_t live; /* threads that have not begun to exit */
 	struct mm_struct *oom_mm;
 } __ksym_type;

@@ -4,7 +4,8 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -279,11 +280,41 @@ fn block_io_counts_while_the_kernel_accounts_for_it() {
     assert_eq!(fs::read_to_string(SYSCTL).unwrap().trim(), "0", "as it was");
 }
 
+/// A script that runs the agent without some capabilities.
+fn without(capabilities: &[&str], directory: &TempDir) -> PathBuf {
+    let list: Vec<String> = capabilities.iter().map(|name| format!("-{name}")).collect();
+    let list = list.join(",");
+    let script = format!("#!/bin/sh\nexec setpriv --bounding-set={list} --inh-caps={list} {BINARY} \"$@\"\n");
+    let path = directory.path().join("nodeprobe");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    path
+}
+
+#[test]
+fn without_bpf_parents_say_whose_a_process_was() {
+    let _turn = turn();
+    let waits = Waits::new();
+    let directory = TempDir::new("without-bpf");
+    let agent = without(&["bpf", "perfmon", "sys_admin"], &directory);
+    let agent = Agent::start_binary(&agent, &["--interval=1s"]);
+    let [single, threads] = [(); 2].map(|()| Cgroup::docker(None));
+    let spinners = waits.spin(&single, 2, 1);
+    agent.scrape();
+    let waited = said(waits.start(&single, &["brief", "500", "4", "1", "5"]), "waited") / 1e9;
+    let waited_of_threads = said(waits.start(&threads, &["brief", "300", "4", "4", "5"]), "waited") / 1e9;
+    let truth = spinners.stop() + waited;
+    becomes(&agent, CPU, &threads, waited_of_threads, 0.01);
+    let metrics = becomes(&agent, CPU, &single, truth, 0.01);
+    assert_eq!(metrics.value("nodeprobe_taskstats_door_info", &[("door", "proc")]), Some(1.0));
+}
+
 #[test]
 fn without_the_right_to_ask_it_is_absent() {
     let _turn = turn();
-    let mut command = Command::new("setpriv");
-    command.args(["--bounding-set=-net_admin", "--inh-caps=-net_admin", BINARY, "once"]).env_clear();
+    let directory = TempDir::new("without-net-admin");
+    let mut command = Command::new(without(&["net_admin"], &directory));
+    command.arg("once").env_clear();
     let output = support::run_command(command, support::ANSWER);
     let metrics = Metrics::parse(std::str::from_utf8(&output.stdout).unwrap());
     let labels = [("collector", "delays"), ("reason", "no_permission")];

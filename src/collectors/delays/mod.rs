@@ -240,7 +240,12 @@ impl Accounts {
             let owner = match at {
                 Whereabouts::Known(ids) => match world.containers.of_task(&ids) {
                     Some(owner) => owner,
-                    None => return Verdict::Later,
+                    None => {
+                        // It may have been in one before.
+                        processes.forget(ending.id);
+                        let is_in_root = ids.iter().all(|&id| id == 0);
+                        return if is_in_root { Verdict::Done } else { Verdict::Later };
+                    }
                 },
                 Whereabouts::Unknown if !ending.is_process => {
                     // It is as good as asking about the process, if it is one.
@@ -304,10 +309,8 @@ impl Accounts {
 /// The container of a process that ended, where the kernel did not say: where it was when it was asked about, is as a zombie,
 /// or where its parent is.
 fn last_seen(world: &World, processes: &Processes, ending: &Ending) -> Option<InstanceId> {
-    processes
-        .instance(ending.id)
-        .or_else(|| owners::instance_of(world, ending.id))
-        .or_else(|| processes.instance(ending.parent?))
+    let of = |pid| processes.instance(pid).or_else(|| owners::instance_of(world, pid));
+    of(ending.id).or_else(|| of(ending.parent?))
 }
 
 impl Collector for Accounts {

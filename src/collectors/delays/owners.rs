@@ -24,6 +24,8 @@ pub struct Ended {
     pub thread: u32,
     /// Whether it looked like the last one.
     pub is_last: bool,
+    /// Whether its process had others, so that what it has waited comes as a sum of its own.
+    pub has_sum: bool,
 }
 
 impl Ended {
@@ -35,13 +37,11 @@ impl Ended {
         }
         let (process, rest) = rest.split_first_chunk()?;
         let (thread, rest) = rest.split_first_chunk()?;
-        let is_last = u32::from_ne_bytes(*rest.first_chunk()?) != 0;
-        Some(Ended {
-            ids,
-            process: u32::from_ne_bytes(*process),
-            thread: u32::from_ne_bytes(*thread),
-            is_last,
-        })
+        let (is_last, rest) = rest.split_first_chunk()?;
+        let has_sum = rest.first_chunk()?;
+        let word = |bytes: &[u8; 4]| u32::from_ne_bytes(*bytes);
+        let (is_last, has_sum) = (word(is_last) != 0, word(has_sum) != 0);
+        Some(Ended { ids, process: word(process), thread: word(thread), is_last, has_sum })
     }
 }
 
@@ -118,12 +118,12 @@ mod tests {
         for id in 1..=4u64 {
             data.extend_from_slice(&id.to_ne_bytes());
         }
-        for word in [10u32, 11, 1, 0] {
+        for word in [10u32, 11, 1, 1] {
             data.extend_from_slice(&word.to_ne_bytes());
         }
-        let ended = Ended { ids: [1, 2, 3, 4], process: 10, thread: 11, is_last: true };
+        let ended = Ended { ids: [1, 2, 3, 4], process: 10, thread: 11, is_last: true, has_sum: true };
         assert_eq!(Ended::decode(&data), Some(ended));
-        for length in 0..44 {
+        for length in 0..data.len() {
             assert_eq!(Ended::decode(&data[..length]), None);
         }
     }

@@ -71,9 +71,21 @@ pub enum Verdict {
 #[derive(Debug, Default)]
 pub struct Waiting {
     endings: VecDeque<Ending>,
-    /// By id of a process that ended or a thread that left others behind; the latter have no cgroups.
-    told: HashMap<u32, (Option<CgroupIds>, MonotonicNs)>,
+    /// Those in cgroups of no container that is known yet: most are in none. They are looked at once more.
+    strangers: VecDeque<(Ending, CgroupIds)>,
+    /// By id of a process that ended, or of a thread.
+    told: HashMap<u32, Told>,
     swept_ns: MonotonicNs,
+}
+
+/// What the kernel told of an id.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    /// `None` for a thread that is not a process.
+    ids: Option<CgroupIds>,
+    /// What the process has waited comes as a sum; a record of its id without one is that of its first thread.
+    has_sum: bool,
+    came_ns: MonotonicNs,
 }
 
 /// When what the kernel told is taken for that of a process whose record was lost: its id may be another's soon. Records of
@@ -83,7 +95,7 @@ const STALE_NS: u64 = 4 * limits::EXIT_PATIENCE.as_nanos() as u64;
 impl Waiting {
     /// True while something waits.
     pub fn is_empty(&self) -> bool {
-        self.endings.is_empty()
+        self.endings.is_empty() && self.strangers.is_empty()
     }
 
     /// Takes an ending.
@@ -100,12 +112,18 @@ impl Waiting {
                 return;
             }
         }
-        let (id, ids) = if ended.is_last { (ended.process, Some(ended.ids)) } else { (ended.thread, None) };
-        self.told.insert(id, (ids, now_ns));
+        let Ended { ids, process, thread, is_last, has_sum } = *ended;
+        if is_last {
+            self.told.insert(process, Told { ids: Some(ids), has_sum, came_ns: now_ns });
+        }
+        // One that is not the last may look so when two exit at once, but it leaves a sum behind.
+        if thread != process || !is_last {
+            self.told.insert(thread, Told { ids: None, has_sum, came_ns: now_ns });
+        }
     }
 
-    /// Hands every ending of which enough is known, or that has waited for long enough, to `settle`. `is_told`: there is a
-    /// program that tells of cgroups.
+    /// Hands every ending of which enough is known, or that has waited for long enough, to `settle`; again after a while those
+    /// that it puts off. `is_told`: there is a program that tells of cgroups.
     pub fn settle(
         &mut self,
         is_told: bool,
@@ -115,31 +133,41 @@ impl Waiting {
         if now_ns.saturating_sub(self.swept_ns) >= STALE_NS {
             self.sweep(now_ns);
         }
-        let patience_ns = limits::EXIT_PATIENCE.as_nanos() as u64;
+        let is_late = |ending: &Ending| {
+            now_ns.saturating_sub(ending.came_ns) >= limits::EXIT_PATIENCE.as_nanos() as u64
+        };
+        while let Some((ending, ids)) = self
+            .strangers
+            .pop_front_if(|(ending, _)| is_late(ending))
+            .or_else(|| (self.strangers.len() > limits::EXITS_WAITING).then(|| self.strangers.pop_front())?)
+        {
+            settle(&ending, Whereabouts::Known(ids));
+        }
         let mut excess = self.endings.len().saturating_sub(limits::EXITS_WAITING);
         for _ in 0..self.endings.len() {
             let Some(ending) = self.endings.pop_front() else { break };
-            let is_late = excess > 0 || now_ns.saturating_sub(ending.came_ns) >= patience_ns;
+            let is_last_chance = excess > 0 || is_late(&ending);
             excess = excess.saturating_sub(1);
-            let verdict = match self.told.get(&ending.id) {
-                // A thread of a process that lives.
-                Some((None, _)) => Verdict::Done,
-                Some((Some(ids), _)) if ids.iter().all(|&id| id == 0) => Verdict::Done,
-                Some((Some(ids), _)) => settle(&ending, Whereabouts::Known(*ids)),
-                None if is_told && !is_late => Verdict::Later,
-                None => settle(&ending, Whereabouts::Unknown),
-            };
-            if verdict == Verdict::Later && !is_late {
-                self.endings.push_back(ending);
-            } else {
-                self.told.remove(&ending.id);
+            match self.told.get(&ending.id).copied() {
+                // A thread, the process's first perhaps: then the sum comes behind it.
+                Some(told) if !ending.is_process && told.has_sum => {}
+                Some(Told { ids: Some(ids), .. }) => {
+                    self.told.remove(&ending.id);
+                    if settle(&ending, Whereabouts::Known(ids)) == Verdict::Later {
+                        self.strangers.push_back((ending, ids));
+                    }
+                }
+                _ if is_told && !is_last_chance => self.endings.push_back(ending),
+                _ => {
+                    settle(&ending, Whereabouts::Unknown);
+                }
             }
         }
     }
 
     fn sweep(&mut self, now_ns: MonotonicNs) {
         self.swept_ns = now_ns;
-        self.told.retain(|_, (_, came_ns)| now_ns.saturating_sub(*came_ns) < STALE_NS);
+        self.told.retain(|_, told| now_ns.saturating_sub(told.came_ns) < STALE_NS);
     }
 }
 
@@ -156,7 +184,7 @@ mod tests {
     }
 
     fn ended(process: u32, thread: u32, ids: CgroupIds, is_last: bool) -> Ended {
-        Ended { ids, process, thread, is_last }
+        Ended { ids, process, thread, is_last, has_sum: process != thread }
     }
 
     fn settled(waiting: &mut Waiting, now_ns: u64, verdict: Verdict) -> Vec<(u32, Whereabouts)> {
@@ -172,7 +200,7 @@ mod tests {
     fn halves_meet_whichever_comes_first() {
         let mut waiting = Waiting::default();
         waiting.push(ending(10, 0));
-        waiting.tell(&ended(11, 12, IDS, true), 0);
+        waiting.tell(&ended(11, 11, IDS, true), 0);
         assert_eq!(settled(&mut waiting, 1, Verdict::Done), []);
         waiting.tell(&ended(10, 10, IDS, true), 2);
         waiting.push(ending(11, 2));
@@ -181,15 +209,24 @@ mod tests {
         assert!(waiting.is_empty() && waiting.told.is_empty());
     }
 
+    /// Before Linux 5.19 records do not say so.
     #[test]
-    fn what_is_in_no_cgroup_or_only_a_thread_is_done() {
+    fn what_is_only_a_thread_is_done() {
         let mut waiting = Waiting::default();
-        waiting.push(ending(10, 0));
-        waiting.push(ending(22, 0));
-        waiting.tell(&ended(10, 10, [0; 4], true), 0);
-        waiting.tell(&ended(20, 22, IDS, false), 0);
-        assert_eq!(settled(&mut waiting, 0, Verdict::Done), []);
-        assert!(waiting.is_empty() && waiting.told.is_empty());
+        let thread = |id| Ending { is_process: false, ..ending(id, 0) };
+        // The first thread goes early, another looks like the last, the last one brings the sum.
+        waiting.tell(&Ended { has_sum: true, ..ended(20, 20, IDS, false) }, 0);
+        waiting.tell(&ended(20, 21, IDS, true), 0);
+        waiting.tell(&ended(20, 22, IDS, true), 0);
+        waiting.push(thread(20));
+        waiting.push(thread(21));
+        waiting.push(ending(20, 0));
+        // One of its own.
+        waiting.push(thread(30));
+        waiting.tell(&ended(30, 30, IDS, true), 0);
+        let all = [(20, Whereabouts::Known(IDS)), (30, Whereabouts::Known(IDS))];
+        assert_eq!(settled(&mut waiting, 0, Verdict::Done), all);
+        assert!(waiting.is_empty());
     }
 
     #[test]
@@ -199,7 +236,8 @@ mod tests {
         waiting.push(ending(11, 0));
         waiting.tell(&ended(11, 11, IDS, true), 0);
         assert_eq!(settled(&mut waiting, 1, Verdict::Later), [(11, Whereabouts::Known(IDS))]);
-        let both = [(10, Whereabouts::Unknown), (11, Whereabouts::Known(IDS))];
+        assert_eq!(settled(&mut waiting, PATIENCE - 1, Verdict::Later), []);
+        let both = [(11, Whereabouts::Known(IDS)), (10, Whereabouts::Unknown)];
         assert_eq!(settled(&mut waiting, PATIENCE, Verdict::Later), both);
         assert!(waiting.is_empty());
         waiting.push(ending(12, 0));
@@ -215,7 +253,7 @@ mod tests {
         let mut waiting = Waiting::default();
         for id in 0..2 * limits::EXITS_WAITING as u32 {
             waiting.push(ending(id, 0));
-            waiting.tell(&ended(1 << 20 | id, 0, IDS, true), 0);
+            waiting.tell(&ended(1 << 20 | id, 1 << 20 | id, IDS, true), 0);
         }
         assert_eq!(waiting.told.len(), limits::EXITS_WAITING);
         settled(&mut waiting, 0, Verdict::Done);
