@@ -348,7 +348,7 @@ pub const EXIT_PATIENCE: Duration = Duration::from_millis(250);
 /// Exits of which only one half is known, and of either half: as many as fit into the kernel's buffers at once.
 pub const EXITS_WAITING: usize = 16_384;
 
-/// Processes asked about in one turn, some 5 us each.
+/// Processes asked about in one turn, some 4 us each.
 pub const DELAY_QUERIES_PER_TURN: usize = 1_024;
 
 /// Questions about processes sent at once. Each answer takes up to 2 KiB of the socket's receive buffer, which by default has

@@ -232,7 +232,7 @@ pub(super) fn task_delayacct(context: &Context) -> Outcome {
     match context.proc_text("sys/kernel/task_delayacct") {
         Ok(value) if value == "0" => Outcome::note(
             "0, delays but by CPU stay 0",
-            "sysctl kernel.task_delayacct=1, --enable-delayacct, or boot with delayacct",
+            "sysctl kernel.task_delayacct=1, or --enable-delayacct",
         ),
         Ok(value) => Outcome::ok(value),
         // The sysctl came when the default became off.
