@@ -19,11 +19,13 @@ pub enum Limit {
     Listens,
     /// [`PING_TARGETS`].
     Pings,
+    /// [`PROCESSES`].
+    Processes,
 }
 
 /// How often each limit was reached since the start.
 #[derive(Debug, Default)]
-pub struct Reached([u64; 6]);
+pub struct Reached([u64; 7]);
 
 impl Reached {
     /// Counts once.
@@ -33,7 +35,7 @@ impl Reached {
 
     /// Label values with their counts.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        ["mounts", "devices", "interfaces", "walk", "listens", "pings"].into_iter().zip(self.0)
+        ["mounts", "devices", "interfaces", "walk", "listens", "pings", "processes"].into_iter().zip(self.0)
     }
 }
 
@@ -358,3 +360,34 @@ pub const DELAY_QUERY_BATCH: usize = 32;
 /// Between two rounds over all processes after records of exits were lost: in a storm that does not end they are lost again and
 /// again.
 pub const DELAY_RESYNC_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a key in the kernel must have belonged to no container before it makes room for others: longer than a container can
+/// go unknown.
+pub const STRANGER_TIME: Duration = Duration::from_secs(120);
+
+/// Sets of cgroups whose processes are counted; 100 bytes of kernel memory each.
+pub const PROCESS_OWNERS: u32 = 4_096;
+
+/// Cgroups whose first processes are counted, those above containers and in each hierarchy included; 100 bytes each.
+pub const PROCESS_CGROUPS: u32 = 8_192;
+
+/// Sets of cgroups in which processes were killed for want of memory.
+pub const OOM_OWNERS: u32 = 1_024;
+
+/// How often the kernel's own count of such kills is read where nothing says that it has changed.
+pub const OOM_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Processes of containers that are known; 40 bytes each. The kernel's own default limit of processes is 32,768.
+pub const PROCESSES: usize = 32_768;
+
+/// Processes whose command line is read in one child process: 10 us each.
+pub const COMMANDS_PER_CHILD: usize = 2_048;
+
+/// How long that child may take before it is killed; the process it hung on is not asked again.
+pub const COMMANDS_TIME: Duration = Duration::from_secs(2);
+
+/// How old a process must be before its command line is read: most do not live that long, and the others have become what they
+/// are going to be.
+pub const COMMAND_AGE: Duration = Duration::from_secs(1);
+
+/// Bytes of a command line that are looked at; with long class paths some reach 10 KiB.
+pub const COMMAND_BYTES: usize = 64 * 1024;

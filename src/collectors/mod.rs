@@ -20,6 +20,8 @@ pub mod node_info;
 pub mod node_memory;
 pub mod node_net;
 pub mod node_pressure;
+pub mod oom;
+pub mod processes;
 pub mod programs;
 pub mod resources;
 pub mod tcp;
@@ -38,6 +40,8 @@ pub const COLLECTORS: &[&Spec] = &[
     &resources::SPEC,
     &delays::SPEC,
     &disk::SPEC,
+    &processes::SPEC,
+    &oom::SPEC,
     &tcp::SPEC,
     &programs::SPEC,
     &agent::SPEC,

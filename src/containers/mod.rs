@@ -10,6 +10,7 @@ pub mod hierarchies;
 pub mod identity;
 pub mod ledger;
 pub mod mounts;
+pub mod owners;
 pub mod paths;
 pub mod runtimes;
 #[cfg(test)]
@@ -217,6 +218,12 @@ impl Containers {
         let known = || Place::ALL.into_iter().zip(ids).filter_map(|(place, &id)| self.of_cgroup(place, id));
         let is_unit = |id: &InstanceId| self.instance(*id).is_some_and(|instance| instance.runtime.is_unit());
         known().find(|id| !is_unit(id)).or_else(|| known().next())
+    }
+
+    /// The instance whose own directory this is; `None` for one below it.
+    pub fn of_root(&self, place: Place, id: u64) -> Option<InstanceId> {
+        self.of_cgroup(place, id)
+            .filter(|owner| self.instances.get(owner).is_some_and(|known| known.roots[place as usize] == id))
     }
 
     /// Cgroups of containers that are known.

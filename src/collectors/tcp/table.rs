@@ -7,7 +7,8 @@ use super::kernel::Kernel;
 use super::layout::{Counts, Destination, Living, Mark};
 use super::peers::Peers;
 use super::total::{Actual, Target, Total, Values, measured_address};
-use crate::containers::hierarchies::Place;
+pub use crate::containers::owners::instance_of;
+use crate::containers::owners::is_unit;
 use crate::containers::{Containers, IdentityId, InstanceId};
 use crate::error::Result;
 use crate::limits;
@@ -109,23 +110,6 @@ pub struct Table {
     pub is_unplaced: bool,
     /// Keys whose owner was not known in the last read.
     orphans: HashSet<(u64, Destination)>,
-}
-
-/// The container a task in these cgroups (`struct cgroup_ids`) belongs to: the first known one, most preferred place first.
-///
-/// A unit only if there is nothing else: on hybrid hosts runtimes leave the tasks of containers in v2 where the runtime's own
-/// service is.
-pub fn instance_of(containers: &Containers, key: &[u8]) -> Option<InstanceId> {
-    let (ids, _) = key.as_chunks::<8>();
-    let known = || {
-        let places = Place::ALL.into_iter().zip(ids);
-        places.filter_map(|(place, id)| containers.of_cgroup(place, u64::from_ne_bytes(*id)))
-    };
-    known().find(|&id| !is_unit(containers, id)).or_else(|| known().next())
-}
-
-fn is_unit(containers: &Containers, id: InstanceId) -> bool {
-    containers.instance(id).is_some_and(|instance| instance.runtime.is_unit())
 }
 
 impl Table {
