@@ -2,11 +2,11 @@
 /* Processes the kernel killed for want of memory, by the cgroups they were in.
  *
  * The kernel marks its victims (mark_oom_victim) while some other task is current, and what its tracepoint tells of them differs
- * between kernels: a thread's number, later the task. So victims are counted as they exit, when they are current and still in
- * their cgroup, and the mark is on the whole process. It also marks processes that are about to end anyway, to let them have the
- * rest of the memory; those that were not killed are not counted. */
+ * between kernels: a thread's number, later the task. But the mark is on the whole process for as long as there is anything of it,
+ * so victims are counted when the kernel lets go of them, which happens once (life.bpf.c). It also marks processes that are about
+ * to end anyway, to let them have the rest of the memory; those that were not killed are not counted. */
 #define TYPED_POINTERS
-#include "processes.h"
+#include "kernel.h"
 #include "task_cgroups.h"
 
 #define SIGKILL 9
@@ -28,19 +28,19 @@ struct {
 	__type(value, __u64);
 } lost SEC(".maps");
 
-SEC("tp_btf/sched_process_exit")
-int BPF_PROG(on_exit, struct task_struct *task)
+SEC("tp_btf/sched_process_free")
+int BPF_PROG(on_free, struct task_struct *task)
 {
 	struct cgroup_ids ids = {};
 	__u64 none = 0, *kills;
 	__u32 zero = 0;
 	int code;
 
-	if (!is_last_thread(task) || !task->signal->oom_mm)
+	if (task->group_leader != task || !task->signal->oom_mm)
 		return 0;
 	code = task->signal->group_exit_code;
 	if (!code)
-		code = task->group_leader->exit_code;
+		code = task->exit_code;
 	if ((code & 0x7f) != SIGKILL || !cgroup_ids_of(task, &ids))
 		return 0;
 	kills = bpf_map_lookup_elem(&owners, &ids);
@@ -52,13 +52,6 @@ int BPF_PROG(on_exit, struct task_struct *task)
 		kills = bpf_map_lookup_elem(&lost, &zero);
 	if (kills)
 		__sync_fetch_and_add(kills, 1);
-	return 0;
-}
-
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(on_exec, struct task_struct *task, __s32 old_pid)
-{
-	forget_first_thread(task, old_pid);
 	return 0;
 }
 

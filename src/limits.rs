@@ -391,3 +391,7 @@ pub const COMMAND_AGE: Duration = Duration::from_secs(1);
 
 /// Bytes of a command line that are looked at; with long class paths some reach 10 KiB.
 pub const COMMAND_BYTES: usize = 64 * 1024;
+
+/// How long after the end of a container its last counts are awaited: the kernel lets go of a process some time after its end, on
+/// kernels that save power up to ten seconds. Less than a cgroup that is gone can be asked for.
+pub const LAST_COUNTS_TIME: Duration = Duration::from_secs(20);

@@ -198,7 +198,8 @@ fn without_bpf_the_kernels_file_tells() {
     let _turn = turn();
     let directory = TempDir::new("oom-files");
     let caps = "-bpf,-perfmon,-sys_admin";
-    let line = format!("exec setpriv --bounding-set={caps} --inh-caps={caps} {} \"$@\"", support::BINARY);
+    let line =
+        format!("exec /usr/bin/setpriv --bounding-set={caps} --inh-caps={caps} {} \"$@\"", support::BINARY);
     let script = directory.write("nodeprobe", format!("#!/bin/sh\n{line}\n"));
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     let agent = Agent::start_binary(&script, &[]);

@@ -10,7 +10,6 @@ use crate::sys::bpf::{Links, Map, Object};
 pub struct Kernel {
     owners: Map,
     lost: Map,
-    left: Map,
     _links: Links,
 }
 
@@ -25,8 +24,7 @@ impl Kernel {
         object.set_max_entries("owners", limits::OOM_OWNERS)?;
         let loaded = object.load()?;
         let links = loaded.attach().context("oom.bpf.c")?;
-        let [owners, lost, left] = ["owners", "lost", "left"].map(|name| loaded.map(name));
-        Ok(Kernel { owners: owners?, lost: lost?, left: left?, _links: links })
+        Ok(Kernel { owners: loaded.map("owners")?, lost: loaded.map("lost")?, _links: links })
     }
 
     /// Hands each set of cgroups with its kills to `each`.
@@ -60,6 +58,6 @@ impl Kernel {
 
     /// All maps.
     pub fn maps(&self, each: &mut dyn FnMut(RawFd)) {
-        [&self.owners, &self.lost, &self.left].into_iter().for_each(|map| each(map.as_raw_fd()));
+        [&self.owners, &self.lost].into_iter().for_each(|map| each(map.as_raw_fd()));
     }
 }

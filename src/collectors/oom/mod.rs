@@ -1,4 +1,4 @@
-//! Processes of containers that the kernel killed for want of memory: counted by `bpf/oom.bpf.c` as they exit, and by the kernel
+//! Processes of containers that the kernel killed for want of memory: counted by `bpf/oom.bpf.c` when they are gone, and by the kernel
 //! in the cgroup's own file.
 //!
 //! Neither is enough. The file goes with its cgroup, often milliseconds after the kill, and v1's leaves out cgroups below; the
@@ -68,7 +68,7 @@ struct Bpf {
     owners: Strangers,
 }
 
-/// One life of a container's cgroup. It is kept until the read after its end, which has its last kills.
+/// One life of a container's cgroup. It is kept for a while after its end, for its last kills.
 #[derive(Default)]
 struct Instance {
     /// What the program has seen.
@@ -78,7 +78,7 @@ struct Instance {
     read_ns: Option<MonotonicNs>,
     /// What the file told of that was before the program.
     before: u64,
-    has_ended: bool,
+    ended_ns: Option<MonotonicNs>,
 }
 
 fn open(world: &mut World) -> Result<Opened> {
@@ -146,14 +146,14 @@ impl Oom {
 }
 
 impl Collector for Oom {
-    fn event(&mut self, _world: &mut World, event: &Event) {
+    fn event(&mut self, world: &mut World, event: &Event) {
         match *event {
             Event::InstanceStarted(id) => {
                 self.instances.insert(id, Instance::default());
             }
             Event::InstanceEnded(id) => {
                 if let Some(instance) = self.instances.get_mut(&id) {
-                    instance.has_ended = true;
+                    instance.ended_ns = Some(world.now_ns);
                 }
             }
             Event::IdentityEnded(_) => self.kills.event(event),
@@ -174,16 +174,20 @@ impl Collector for Oom {
                 instance.before = instance.told.unwrap_or(0).saturating_sub(seen);
             }
             let identity = world.containers.instance(id).and_then(|known| known.identity);
-            if let Some(identity) = identity {
+            let identity = identity.filter(|&identity| world.containers.identity(identity).is_some());
+            // Without both nobody knows.
+            if let Some(identity) = identity.filter(|_| has_bpf || instance.told.is_some()) {
                 self.kills.observe(id, identity, 0, [instance.kills()]);
             }
         }
         self.is_settled = true;
+        let patience_ns = limits::LAST_COUNTS_TIME.as_nanos() as u64;
         self.instances.retain(|&id, instance| {
-            if instance.has_ended {
+            let is_over = instance.ended_ns.is_some_and(|at| at + patience_ns <= world.now_ns);
+            if is_over {
                 self.kills.event(&Event::InstanceEnded(id));
             }
-            !instance.has_ended
+            !is_over
         });
         Ok(())
     }

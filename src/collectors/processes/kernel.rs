@@ -1,12 +1,12 @@
-//! The way into the kernel: `bpf/processes.bpf.c`, loaded and attached, and its maps.
+//! The way into the kernel: `bpf/life.bpf.c`, loaded and attached, and its maps.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::containers::hierarchies::{Hierarchies, Place};
 use crate::containers::owners::CGROUP_IDS;
 use crate::error::{Context, Result};
 use crate::limits;
-use crate::sys::bpf::{Iterator, Links, Map, Object};
+use crate::sys::bpf::{Iterator, Links, Map, Object, ProgramInfo};
 
 /// Bytes of `struct process`.
 const PROCESS_SIZE: usize = CGROUP_IDS + 24;
@@ -14,13 +14,13 @@ const PROCESS_SIZE: usize = CGROUP_IDS + 24;
 /// `struct counts`: what processes of some cgroups have done since the programs were attached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Processes that ended.
-    pub exits: u64,
+    /// Processes the kernel has let go of.
+    pub gone: u64,
     /// Programs executed.
     pub execs: u64,
 }
 
-/// `struct process`: one that is alive.
+/// `struct process`: one that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process<'a> {
     /// `struct cgroup_ids`.
@@ -31,6 +31,8 @@ pub struct Process<'a> {
     pub executed: u64,
     /// Its number.
     pub pid: u32,
+    /// It has ended, and its parent has not taken note.
+    pub has_ended: bool,
 }
 
 /// The programs, attached, and their maps.
@@ -38,8 +40,8 @@ pub struct Kernel {
     owners: Map,
     cgroups: Map,
     lost: Map,
-    left: Map,
-    living: Iterator,
+    present: Iterator,
+    on_exec: Option<OwnedFd>,
     _links: Links,
 }
 
@@ -49,8 +51,8 @@ impl Kernel {
     /// # Errors
     /// What the kernel says.
     pub fn open(hierarchies: &Hierarchies) -> Result<Kernel> {
-        static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/processes.bpf.o.gz"));
-        let mut object = Object::open("processes", OBJECT)?;
+        static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/life.bpf.o.gz"));
+        let mut object = Object::open("life", OBJECT)?;
         object.set_max_entries("owners", limits::PROCESS_OWNERS)?;
         object.set_max_entries("cgroups", limits::PROCESS_CGROUPS)?;
         let mut settings = [0u8; 16];
@@ -61,15 +63,15 @@ impl Kernel {
         object.set_constants(&settings)?;
         let loaded = object.load()?;
         let mut links = Links::default();
-        for program in ["on_exit", "on_exec", "on_populated"] {
+        for program in ["on_free", "on_exec", "on_populated"] {
             links.append(loaded.attach_program(program).context(program)?);
         }
         Ok(Kernel {
             owners: loaded.map("owners")?,
             cgroups: loaded.map("cgroups")?,
             lost: loaded.map("lost")?,
-            left: loaded.map("left")?,
-            living: loaded.iterator("living", None)?,
+            on_exec: loaded.program("on_exec")?,
+            present: loaded.iterator("present", None)?,
             _links: links,
         })
     }
@@ -80,9 +82,9 @@ impl Kernel {
     /// What the kernel says.
     pub fn each_owner(&mut self, mut each: impl FnMut(&[u8], Counts)) -> Result<()> {
         self.owners.for_each(|key, value| {
-            if let [exits, execs, ..] = *value.as_chunks::<8>().0 {
-                let [exits, execs] = [exits, execs].map(u64::from_ne_bytes);
-                each(key, Counts { exits, execs });
+            if let [gone, execs, ..] = *value.as_chunks::<8>().0 {
+                let [gone, execs] = [gone, execs].map(u64::from_ne_bytes);
+                each(key, Counts { gone, execs });
             }
         })
     }
@@ -103,25 +105,28 @@ impl Kernel {
         })
     }
 
-    /// Hands every living process that is in some cgroup to `each`.
+    /// Hands every process that is there and in some cgroup to `each`.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn each_process(&self, mut each: impl FnMut(Process<'_>)) -> Result<()> {
-        self.living.run(PROCESS_SIZE, |record| {
+        self.present.run(PROCESS_SIZE, |record| {
             if let Some(process) = Process::decode(record) {
                 each(process);
             }
         })
     }
 
-    /// What the tables had no room for: exits, executed programs, and first processes.
+    /// What is not counted: ended processes, executed programs and first processes the tables had no room for, and executed
+    /// programs at which the kernel did not run ours, because it was at work for another task on that processor.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn lost(&self) -> Result<u64> {
         let value = self.lost.get(&[0; 4])?;
-        Ok(value.and_then(|value| Some(u64::from_ne_bytes(*value.first_chunk()?))).unwrap_or(0))
+        let lost = value.and_then(|value| Some(u64::from_ne_bytes(*value.first_chunk()?))).unwrap_or(0);
+        let on_exec = self.on_exec.as_ref().map(ProgramInfo::read).transpose()?.unwrap_or_default();
+        Ok(lost + on_exec.misses)
     }
 
     /// Removes a set of cgroups.
@@ -142,20 +147,20 @@ impl Kernel {
 
     /// All maps.
     pub fn maps(&self, each: &mut dyn FnMut(RawFd)) {
-        [&self.owners, &self.cgroups, &self.lost, &self.left]
-            .into_iter()
-            .for_each(|map| each(map.as_raw_fd()));
+        [&self.owners, &self.cgroups, &self.lost].into_iter().for_each(|map| each(map.as_raw_fd()));
     }
 }
 
 impl Process<'_> {
     fn decode(record: &[u8]) -> Option<Process<'_>> {
         let (key, rest) = record.split_at_checked(CGROUP_IDS)?;
-        let &[start_ns, executed, pid] = rest.as_chunks::<8>().0 else {
+        let (times, rest) = rest.split_at_checked(16)?;
+        let (&[start_ns, executed], &[pid, has_ended]) = (times.as_chunks().0, rest.as_chunks().0) else {
             return None;
         };
-        let [start_ns, executed, pid] = [start_ns, executed, pid].map(u64::from_ne_bytes);
-        Some(Process { key, start_ns, executed, pid: pid as u32 })
+        let [start_ns, executed] = [start_ns, executed].map(u64::from_ne_bytes);
+        let has_ended = u32::from_ne_bytes(has_ended) != 0;
+        Some(Process { key, start_ns, executed, pid: u32::from_ne_bytes(pid), has_ended })
     }
 }
 
@@ -166,11 +171,15 @@ mod tests {
     #[test]
     fn records_of_the_right_size_decode() {
         let mut record = vec![7u8; CGROUP_IDS];
-        for number in [1u64, 2, 3] {
+        for number in [1u64, 2] {
+            record.extend(number.to_ne_bytes());
+        }
+        for number in [3u32, 1] {
             record.extend(number.to_ne_bytes());
         }
         let process = Process::decode(&record).unwrap();
         assert_eq!((process.start_ns, process.executed, process.pid), (1, 2, 3));
+        assert!(process.has_ended);
         for length in 0..record.len() {
             assert!(Process::decode(&record[..length]).is_none(), "{length}");
         }

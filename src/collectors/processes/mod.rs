@@ -1,5 +1,5 @@
 //! The life of containers' processes: how many, what they are, and how often a container began anew. Counted in the kernel by
-//! `bpf/processes.bpf.c`; without it polled from cgroup files.
+//! `bpf/life.bpf.c`; without it polled from cgroup files.
 
 mod commands;
 mod files;
@@ -23,9 +23,10 @@ use crate::containers::owners::{Strangers, instance_of};
 use crate::error::{Reason, Result};
 use crate::event::Event;
 use crate::info;
-use crate::limits::Limit;
+use crate::limits::{self, Limit};
 use crate::metric::Desc;
 use crate::registry::Registry;
+use crate::sys::clock::MonotonicNs;
 use crate::world::World;
 
 static RESTARTS: Desc = Desc::counter(
@@ -54,7 +55,7 @@ static EXECS: Desc = Desc::counter(
 );
 static LOST: Desc = Desc::counter(
     "nodeprobe_process_events_lost_total",
-    "Exits, executed programs and first processes that are not counted because the kernel's tables were full.",
+    "Ended processes, executed programs and first processes that are not counted: the kernel's tables were full, or it did not tell.",
     &[],
 );
 static DOOR: Desc = Desc::state(
@@ -97,14 +98,17 @@ struct Bpf {
     cgroups: Strangers,
 }
 
-/// One life of a container's cgroup. It is kept until the read after its end, which has its last counts.
+/// One life of a container's cgroup. It is kept for a while after its end, for its last counts.
 #[derive(Default)]
 struct Instance {
     counts: Counts,
+    /// Processes that have ended and are not gone.
+    ended: u64,
     living: u64,
     runs: u64,
     started: u64,
-    has_ended: bool,
+    exits: u64,
+    ended_ns: Option<MonotonicNs>,
 }
 
 fn open(world: &mut World) -> Result<Opened> {
@@ -137,8 +141,8 @@ fn open(world: &mut World) -> Result<Opened> {
 }
 
 impl Bpf {
-    /// Reads what the kernel has counted. What has ended comes before what lives: who ends in between is missing for a moment
-    /// instead of being there twice.
+    /// Reads what the kernel has counted. Who is gone comes before who is there: who goes in between is missing for a moment
+    /// instead of being counted twice.
     fn read(
         &mut self,
         world: &World,
@@ -149,7 +153,7 @@ impl Bpf {
         self.kernel.each_owner(|key, counts| match instance_of(containers, key) {
             Some(id) => {
                 if let Some(instance) = instances.get_mut(&id) {
-                    instance.counts.exits += counts.exits;
+                    instance.counts.gone += counts.gone;
                     instance.counts.execs += counts.execs;
                 }
             }
@@ -165,6 +169,10 @@ impl Bpf {
                 id
             });
             if let Some((id, instance)) = id.and_then(|id| Some((id, instances.get_mut(&id)?))) {
+                if process.has_ended {
+                    instance.ended += 1;
+                    return;
+                }
                 instance.living += 1;
                 let stamp = Stamp { start_ns: process.start_ns, executed: process.executed };
                 commands.observe(process.pid, id, stamp);
@@ -195,7 +203,7 @@ impl Bpf {
 impl Processes {
     fn read(&mut self, world: &World) -> Result<()> {
         for instance in self.instances.values_mut() {
-            (instance.counts, instance.living) = (Counts::default(), 0);
+            (instance.counts, instance.ended, instance.living) = (Counts::default(), 0, 0);
         }
         self.commands.begin();
         match &mut self.door {
@@ -231,20 +239,27 @@ impl Processes {
             let Some(identity) = world.containers.instance(id).and_then(|known| known.identity) else {
                 continue;
             };
+            if world.containers.identity(identity).is_none() {
+                continue;
+            }
             self.restarts.observe(id, identity, instance.runs);
-            let Counts { exits, execs } = instance.counts;
+            let exits = instance.counts.gone + instance.ended;
+            instance.exits = instance.exits.max(exits);
             instance.started = instance.started.max(exits + instance.living);
-            self.counts.observe(id, identity, 0, [instance.started, exits, execs]);
+            let counts = [instance.started, instance.exits, instance.counts.execs];
+            self.counts.observe(id, identity, 0, counts);
         }
+        let patience_ns = limits::LAST_COUNTS_TIME.as_nanos() as u64;
         self.instances.retain(|&id, instance| {
-            if instance.has_ended {
+            let is_over = instance.ended_ns.is_some_and(|at| at + patience_ns <= world.now_ns);
+            if is_over {
                 self.counts.event(&Event::InstanceEnded(id));
                 self.restarts.end_instance(id);
                 if let Door::Files(files) = &mut self.door {
                     files.end_instance(id);
                 }
             }
-            !instance.has_ended
+            !is_over
         });
     }
 }
@@ -272,7 +287,7 @@ impl Collector for Processes {
             }
             Event::InstanceEnded(id) => {
                 if let Some(instance) = self.instances.get_mut(&id) {
-                    instance.has_ended = true;
+                    instance.ended_ns = Some(world.now_ns);
                 }
             }
             Event::IdentityEnded(identity) => {

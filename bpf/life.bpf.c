@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
-/* The life of processes by the cgroups they are in: how many ended and executed programs, how often a cgroup got its first
- * process, and who is alive. */
+/* The life of processes by the cgroups they are in: how many are gone, how many programs they executed, how often a cgroup got
+ * its first process, and who is there.
+ *
+ * A process is counted when the kernel lets go of it, which happens once, after its last thread has ended and its parent has
+ * taken note. Until then it is among those that are there. Its exit would be told earlier, but by each of its threads, in a task
+ * that another one may interrupt (Linux 7.0), and on a processor that is in the middle of a program it is not run again. */
 #define TYPED_POINTERS
-#include "processes.h"
+#include "kernel.h"
 #include "task_cgroups.h"
 
 #define HIERARCHIES 4
@@ -15,7 +19,7 @@ const volatile struct {
 
 /* Mirrored by `Counts` in src/collectors/processes/kernel.rs. */
 struct counts {
-	__u64 exits;
+	__u64 gone;
 	__u64 execs;
 };
 
@@ -55,12 +59,13 @@ struct {
 	__type(value, __u64);
 } lost SEC(".maps");
 
-/* A process that is alive; mirrored by `Process` in src/collectors/processes/kernel.rs. */
+/* A process that is there; mirrored by `Process` in src/collectors/processes/kernel.rs. */
 struct process {
 	struct cgroup_ids ids;
 	__u64 start_ns;
 	__u64 executed;
-	__u64 pid;
+	__u32 pid;
+	__u32 has_ended; /* its parent has not taken note of it */
 };
 
 static __always_inline void lose(void)
@@ -89,25 +94,27 @@ static __always_inline struct counts *counts_of(struct task_struct *task)
 	return counts;
 }
 
-SEC("tp_btf/sched_process_exit")
-int BPF_PROG(on_exit, struct task_struct *task)
+/* A thread that executes another program becomes the first one of its process, and what was the first is a thread like others. */
+static __always_inline int is_process(struct task_struct *task)
 {
-	struct counts *counts;
+	return task->group_leader == task && !(task->flags & PF_KTHREAD);
+}
 
-	if (!is_last_thread(task) || (task->flags & PF_KTHREAD))
-		return 0;
-	counts = counts_of(task);
+SEC("tp_btf/sched_process_free")
+int BPF_PROG(on_free, struct task_struct *task)
+{
+	struct counts *counts = is_process(task) ? counts_of(task) : NULL;
+
 	if (counts)
-		__sync_fetch_and_add(&counts->exits, 1);
+		__sync_fetch_and_add(&counts->gone, 1);
 	return 0;
 }
 
 SEC("tp_btf/sched_process_exec")
-int BPF_PROG(on_exec, struct task_struct *task, __s32 old_pid)
+int BPF_PROG(on_exec, struct task_struct *task)
 {
 	struct counts *counts = counts_of(task);
 
-	forget_first_thread(task, old_pid);
 	if (counts)
 		__sync_fetch_and_add(&counts->execs, 1);
 	return 0;
@@ -146,19 +153,17 @@ int BPF_PROG(on_populated, struct cgroup *cgroup, const char *path, int is_popul
 }
 
 SEC("iter/task")
-int living(struct bpf_iter__task *ctx)
+int present(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
 	struct process about = {};
 
-	if (!task || task->pid != task->tgid || (task->flags & PF_KTHREAD))
-		return 0;
-	/* Nobody has reaped it yet, but it has ended. */
-	if (!task->signal->live.counter || !cgroup_ids_of(task, &about.ids))
+	if (!task || !is_process(task) || !cgroup_ids_of(task, &about.ids))
 		return 0;
 	about.start_ns = task->start_time;
 	about.executed = task->self_exec_id;
 	about.pid = task->tgid;
+	about.has_ended = !task->signal->live.counter;
 	bpf_seq_write(ctx->meta->seq, &about, sizeof(about));
 	return 0;
 }
