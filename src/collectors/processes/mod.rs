@@ -31,7 +31,7 @@ use crate::world::World;
 
 static RESTARTS: Desc = Desc::counter(
     "container_restarts_total",
-    "Times the container got a process when it had none, be it in another cgroup, but for the first time.",
+    "Times the container began anew: it got a process when it had none, in the same cgroup or in one that replaced it.",
     &[],
 );
 static APPLICATION: Desc = Desc::state(
