@@ -1,6 +1,6 @@
 //! The command lines of living processes, read by a child process: a page of one can lie in a file system that hangs.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -85,14 +85,15 @@ impl Commands {
         self.processes.retain(|_, process| process.pass == self.pass);
     }
 
-    /// The types of living processes by container.
-    pub fn kinds(&self) -> BTreeMap<InstanceId, BTreeSet<Kind>> {
-        let mut kinds: BTreeMap<InstanceId, BTreeSet<Kind>> = BTreeMap::new();
-        for process in self.processes.values() {
-            if let Answer::Known(Some(kind)) = process.answer {
-                kinds.entry(process.instance).or_default().insert(kind);
-            }
-        }
+    /// The types of living processes by container, each once.
+    pub fn kinds(&self) -> Vec<(InstanceId, Kind)> {
+        let kind = |process: &Process| match process.answer {
+            Answer::Known(kind) => Some((process.instance, kind?)),
+            Answer::Unknown => None,
+        };
+        let mut kinds: Vec<_> = self.processes.values().filter_map(kind).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
         kinds
     }
 
@@ -191,7 +192,8 @@ mod tests {
     const NEW: Stamp = Stamp { start_ns: 5, executed: 1 };
 
     fn kinds(commands: &Commands, instance: InstanceId) -> Vec<&'static str> {
-        commands.kinds().get(&instance).into_iter().flatten().map(|kind| kind.word()).collect()
+        let kinds = commands.kinds().into_iter().filter(|(known, _)| *known == instance);
+        kinds.map(|(_, kind)| kind.word()).collect()
     }
 
     fn told(commands: &mut Commands, jobs: &[u32], data: &[u8]) {

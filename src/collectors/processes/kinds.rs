@@ -124,7 +124,7 @@ fn name(path: &[u8]) -> &[u8] {
 }
 
 fn holds(rule: &Rule, command: &[u8], arguments: &[u8]) -> bool {
-    let has = |text: &str| memchr::memmem::find(arguments, text.as_bytes()).is_some();
+    let has = |text: &str| arguments.windows(text.len()).any(|part| part == text.as_bytes());
     match rule {
         Is(text) => command == text.as_bytes(),
         Ends(text) => command.ends_with(text.as_bytes()),

@@ -7,7 +7,7 @@ mod kernel;
 mod kinds;
 mod restarts;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::RawFd;
 
 use self::commands::{Commands, Stamp};
@@ -83,7 +83,8 @@ struct Processes {
     counts: Ledger<COUNTERS>,
     restarts: Restarts,
     commands: Commands,
-    kinds: BTreeMap<InstanceId, BTreeSet<Kind>>,
+    /// In their order.
+    kinds: Vec<(InstanceId, Kind)>,
     lost: u64,
 }
 
@@ -135,7 +136,7 @@ fn open(world: &mut World) -> Result<Opened> {
         counts: Ledger::default(),
         restarts: Restarts::default(),
         commands: Commands::default(),
-        kinds: BTreeMap::new(),
+        kinds: Vec::new(),
         lost: 0,
     })))
 }
@@ -332,7 +333,8 @@ impl Collector for Processes {
         for (id, _, named) in world.containers.living() {
             let Some(instance) = self.instances.get(&id) else { continue };
             out.container(&named.labels, &PROCESSES, &[], instance.living as f64);
-            for kind in self.kinds.get(&id).into_iter().flatten() {
+            let first = self.kinds.partition_point(|(known, _)| *known < id);
+            for (_, kind) in self.kinds[first..].iter().take_while(|(known, _)| *known == id) {
                 out.container(&named.labels, &APPLICATION, &[kind.word()], 1.0);
             }
         }
