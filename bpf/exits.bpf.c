@@ -22,20 +22,10 @@ struct {
 	__uint(max_entries, 512 * 1024);
 } records SEC(".maps");
 
-/* Records that found the ring full. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u64);
-} lost SEC(".maps");
-
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
 	struct ended ended = {};
-	__u32 zero = 0;
-	__u64 *missed;
 
 	/* do_exit has counted this thread off. Of two that exit at once both may look like the last. */
 	ended.is_last = BPF_CORE_READ(task, signal, live.counter) <= 0;
@@ -45,12 +35,8 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	ended.thread = BPF_CORE_READ(task, pid);
 	ended.has_sum = BPF_CORE_READ(task, signal, stats) != NULL;
 	cgroup_ids_of(task, &ended.ids);
-	/* Nobody waits for it: it is taken when the accounting record is. */
-	if (bpf_ringbuf_output(&records, &ended, sizeof(ended), BPF_RB_NO_WAKEUP)) {
-		missed = bpf_map_lookup_elem(&lost, &zero);
-		if (missed)
-			__sync_fetch_and_add(missed, 1);
-	}
+	/* Nobody waits for it: it is taken when the accounting record is, which looks in /proc where the ring was full. */
+	bpf_ringbuf_output(&records, &ended, sizeof(ended), BPF_RB_NO_WAKEUP);
 	return 0;
 }
 

@@ -328,9 +328,6 @@ pub const CLOUD_PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// How long it is believed that there is no notice, when the service stops answering.
 pub const CLOUD_NOTICE_AGE: Duration = Duration::from_secs(60);
-/// Processes of containers whose delays are remembered; some 150 bytes each, and a node that runs more is out of process ids
-/// unless somebody raised kernel.pid_max. What is beyond is counted when it exits.
-pub const DELAY_PROCESSES: usize = 65_536;
 
 /// Receive buffer for records of exits, which the kernel doubles: some 4,000 records, a tenth of a second of the wildest storm
 /// of exits a machine with some dozens of processors makes. It is memory only while records wait.
@@ -360,6 +357,7 @@ pub const DELAY_QUERY_BATCH: usize = 32;
 /// Between two rounds over all processes after records of exits were lost: in a storm that does not end they are lost again and
 /// again.
 pub const DELAY_RESYNC_INTERVAL: Duration = Duration::from_secs(5);
+
 /// How long a key in the kernel must have belonged to no container before it makes room for others: longer than a container can
 /// go unknown.
 pub const STRANGER_TIME: Duration = Duration::from_secs(120);
@@ -376,8 +374,9 @@ pub const OOM_OWNERS: u32 = 1_024;
 /// How often the kernel's own count of such kills is read where nothing says that it has changed.
 pub const OOM_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Processes of containers that are known; 40 bytes each. The kernel's own default limit of processes is 32,768.
-pub const PROCESSES: usize = 32_768;
+/// Processes of containers that are known: some 40 bytes each for what they are, 150 for what they waited. A node that runs more
+/// is out of process ids unless somebody raised kernel.pid_max.
+pub const PROCESSES: usize = 65_536;
 
 /// Processes whose command line is read in one child process: 10 us each.
 pub const COMMANDS_PER_CHILD: usize = 2_048;

@@ -32,6 +32,7 @@ use classify::Runtime;
 use filter::Filter;
 use hierarchies::Place;
 use identity::{Identity, Metadata};
+use owners::CgroupIds;
 
 /// An instance's number; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -214,10 +215,14 @@ impl Containers {
     /// The instance a task in these cgroups belongs to, given by place, 0 where it is in none but the root: the first known one,
     /// most preferred place first. A unit only if there is nothing else: on hybrid hosts runtimes leave the tasks of containers
     /// in v2 where the runtime's own service is.
-    pub fn of_task(&self, ids: &[u64; Place::ALL.len()]) -> Option<InstanceId> {
+    pub fn of_task(&self, ids: &CgroupIds) -> Option<InstanceId> {
         let known = || Place::ALL.into_iter().zip(ids).filter_map(|(place, &id)| self.of_cgroup(place, id));
-        let is_unit = |id: &InstanceId| self.instance(*id).is_some_and(|instance| instance.runtime.is_unit());
-        known().find(|id| !is_unit(id)).or_else(|| known().next())
+        known().find(|&id| !self.is_unit(id)).or_else(|| known().next())
+    }
+
+    /// True for a unit of systemd, which may turn out to be a container's runtime once the container is known.
+    pub fn is_unit(&self, id: InstanceId) -> bool {
+        self.instance(id).is_some_and(|instance| instance.runtime.is_unit())
     }
 
     /// The instance whose own directory this is; `None` for one below it.

@@ -1,32 +1,75 @@
-//! Whose counts in the kernel are: BPF programs key them by the cgroups of a task (`struct cgroup_ids` of `bpf/cgroup_ids.h`),
-//! and which of those is a container is decided when they are read.
+//! Whose a task is: BPF programs key what they count by the cgroups of a task (`struct cgroup_ids` of `bpf/cgroup_ids.h`), files
+//! list a task's cgroups and a cgroup's tasks. Which of those is a container is decided when they are read.
 
 use std::collections::HashMap;
 
 use super::hierarchies::Place;
-use super::{Containers, InstanceId};
+use super::{Containers, Instance, InstanceId, walk};
+use crate::cgroupfs::number;
+use crate::host::read_bounded;
 use crate::limits;
+use crate::procfs::pid_cgroup;
 use crate::sys::clock::MonotonicNs;
+use crate::world::World;
+
+/// Ids of a task's cgroups by place; 0 where it is in the root, or in none.
+pub type CgroupIds = [u64; Place::ALL.len()];
 
 /// Bytes of `struct cgroup_ids`.
-pub const CGROUP_IDS: usize = 32;
+pub const CGROUP_IDS: usize = size_of::<CgroupIds>();
 
-/// The container a task in these cgroups (`struct cgroup_ids`) belongs to: the first known one, most preferred place first.
-///
-/// A unit only if there is nothing else: on hybrid hosts runtimes leave the tasks of containers in v2 where the runtime's own
-/// service is.
+/// The container a task in these cgroups (`struct cgroup_ids`) belongs to.
 pub fn instance_of(containers: &Containers, key: &[u8]) -> Option<InstanceId> {
-    let (ids, _) = key.as_chunks::<8>();
-    let known = || {
-        let places = Place::ALL.into_iter().zip(ids);
-        places.filter_map(|(place, id)| containers.of_cgroup(place, u64::from_ne_bytes(*id)))
-    };
-    known().find(|&id| !is_unit(containers, id)).or_else(|| known().next())
+    let mut ids = CgroupIds::default();
+    for (id, bytes) in ids.iter_mut().zip(key.as_chunks().0) {
+        *id = u64::from_ne_bytes(*bytes);
+    }
+    containers.of_task(&ids)
 }
 
-/// True for a unit of systemd, which may turn out to be a container's runtime once the container is known.
-pub fn is_unit(containers: &Containers, id: InstanceId) -> bool {
-    containers.instance(id).is_some_and(|instance| instance.runtime.is_unit())
+/// The container the process or thread `pid` is in, as /proc has it now; `None` when it is gone or in none.
+pub fn of_process(world: &World, pid: u32) -> Option<InstanceId> {
+    let table = read_bounded(&world.host.proc(&format!("{pid}/cgroup")), limits::KERNEL_FILE_BYTES).ok()?;
+    let mut ids = CgroupIds::default();
+    for membership in pid_cgroup::parse(&table) {
+        let place = match membership {
+            v2 if v2.is_v2() => Place::V2,
+            memory if memory.has_controller("memory") => Place::Memory,
+            cpu if cpu.has_controller("cpu") => Place::Cpu,
+            pids if pids.has_controller("pids") => Place::Pids,
+            _ => continue,
+        };
+        let below = membership.path.trim_start_matches('/');
+        if below.is_empty() {
+            continue;
+        }
+        if let Some(mount) = world.hierarchies.directory(place) {
+            ids[place as usize] = walk::id_of(&mount.join(below)).unwrap_or(0);
+        }
+    }
+    world.containers.of_task(&ids)
+}
+
+/// The processes in the cgroup of an instance and below it, [`limits::PROCESSES`] at most.
+///
+/// On hybrid hosts those of containers may be below their runtime's unit too: [`of_process`] says whose they are.
+pub fn processes(world: &World, instance: &Instance) -> Vec<u32> {
+    let mut found = Vec::new();
+    for (_, mount) in world.hierarchies.searched() {
+        walk::walk(mount, &instance.path, |_, path| {
+            let file = mount.join(path.trim_start_matches('/')).join("cgroup.procs");
+            let list = read_bounded(&file, limits::KERNEL_FILE_BYTES).unwrap_or_default();
+            let pids = list.split(|&byte| byte == b'\n').filter_map(number::parse);
+            // 0 is a process outside this PID namespace.
+            let pids = pids.filter_map(|pid| u32::try_from(pid).ok()).filter(|&pid| pid != 0);
+            found.extend(pids.take(limits::PROCESSES - found.len()));
+        });
+        // The same processes are in its directories of the other hierarchies, or none where the runtime uses those not.
+        if !found.is_empty() {
+            break;
+        }
+    }
+    found
 }
 
 /// Keys in the kernel that belong to no container, and since when: after a while they make room. Should one count again, nobody

@@ -20,6 +20,7 @@ use super::{Collector, Opened, Spec, When};
 use crate::args::{Command, Enable};
 use crate::containers::InstanceId;
 use crate::containers::ledger::Ledger;
+use crate::containers::owners::of_process;
 use crate::error::{Context, Error, Reason, Result};
 use crate::event::Event;
 use crate::metric::Desc;
@@ -309,7 +310,7 @@ impl Accounts {
 /// The container of a process that ended, where the kernel did not say: where it was when it was asked about, is as a zombie,
 /// or where its parent is.
 fn last_seen(world: &World, processes: &Processes, ending: &Ending) -> Option<InstanceId> {
-    let of = |pid| processes.instance(pid).or_else(|| owners::instance_of(world, pid));
+    let of = |pid| processes.instance(pid).or_else(|| of_process(world, pid));
     of(ending.id).or_else(|| of(ending.parent?))
 }
 
@@ -375,8 +376,7 @@ impl Collector for Accounts {
     }
 
     fn maps(&self, each: &mut dyn FnMut(RawFd)) {
-        let maps = self.owners.iter().flat_map(|owners| owners.maps());
-        maps.for_each(|map| each(map.as_raw_fd()));
+        self.owners.iter().for_each(|owners| each(owners.map().as_raw_fd()));
     }
 
     fn collect(&self, world: &World, out: &mut Registry) {

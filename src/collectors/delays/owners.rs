@@ -1,17 +1,9 @@
-//! Which cgroups a process was in when it ended: from `bpf/exits.bpf.c`, else from what `/proc` still shows.
+//! Which cgroups a process was in when it ended: from `bpf/exits.bpf.c`.
 
-use crate::containers::InstanceId;
 use crate::containers::hierarchies::Place;
-use crate::containers::walk;
+use crate::containers::owners::CgroupIds;
 use crate::error::{Context, Result};
-use crate::host::read_bounded;
-use crate::limits;
-use crate::procfs::pid_cgroup;
 use crate::sys::bpf::{Links, Map, Object, Ring};
-use crate::world::World;
-
-/// Ids of a task's cgroups by place; 0 where it is in the root.
-pub type CgroupIds = [u64; Place::ALL.len()];
 
 /// `struct ended` of `bpf/exits.bpf.c`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +40,6 @@ impl Ended {
 /// The program, attached.
 pub struct Owners {
     ring: Ring,
-    lost: Map,
     records: Map,
     _links: Links,
 }
@@ -65,9 +56,8 @@ impl Owners {
         let loaded = object.load().context("exits.bpf.c")?;
         let records = loaded.map("records")?;
         let ring = Ring::open(&records)?;
-        let lost = loaded.map("lost")?;
         let links = loaded.attach().context("exits.bpf.c")?;
-        Ok(Owners { ring, lost, records, _links: links })
+        Ok(Owners { ring, records, _links: links })
     }
 
     /// Hands up to `max` records to `each`; gives how many.
@@ -79,33 +69,10 @@ impl Owners {
         })
     }
 
-    /// The maps it keeps in the kernel.
-    pub fn maps(&self) -> [&Map; 2] {
-        [&self.records, &self.lost]
+    /// The map it keeps in the kernel.
+    pub fn map(&self) -> &Map {
+        &self.records
     }
-}
-
-/// The container the process or thread `pid` is in, as /proc has it now; `None` when it is gone or in none.
-pub fn instance_of(world: &World, pid: u32) -> Option<InstanceId> {
-    let table = read_bounded(&world.host.proc(&format!("{pid}/cgroup")), limits::KERNEL_FILE_BYTES).ok()?;
-    let mut ids: CgroupIds = [0; Place::ALL.len()];
-    for membership in pid_cgroup::parse(&table) {
-        let place = match membership {
-            v2 if v2.is_v2() => Place::V2,
-            memory if memory.has_controller("memory") => Place::Memory,
-            cpu if cpu.has_controller("cpu") => Place::Cpu,
-            pids if pids.has_controller("pids") => Place::Pids,
-            _ => continue,
-        };
-        let below = membership.path.trim_start_matches('/');
-        if below.is_empty() {
-            continue;
-        }
-        if let Some(mount) = world.hierarchies.directory(place) {
-            ids[place as usize] = walk::id_of(&mount.join(below)).unwrap_or(0);
-        }
-    }
-    world.containers.of_task(&ids)
 }
 
 #[cfg(test)]

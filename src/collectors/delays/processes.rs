@@ -53,7 +53,7 @@ impl Processes {
 
     /// Takes note of a process. What one that `is_older` than this agent waited before is not counted.
     pub fn begin(&mut self, pid: u32, instance: InstanceId, start_ticks: u64, round: u32, is_older: bool) {
-        if self.known.len() >= limits::DELAY_PROCESSES && !self.known.contains_key(&pid) {
+        if self.known.len() >= limits::PROCESSES && !self.known.contains_key(&pid) {
             self.refused += 1;
             return;
         }
@@ -187,12 +187,12 @@ mod tests {
     #[test]
     fn beyond_the_table_the_end_still_counts() {
         let mut processes = Processes::default();
-        for pid in 0..=limits::DELAY_PROCESSES as u32 {
+        for pid in 0..=limits::PROCESSES as u32 {
             processes.begin(pid, instance(1), 5, 1, false);
         }
-        let last = limits::DELAY_PROCESSES as u32;
+        let last = limits::PROCESSES as u32;
         processes.observe(last, &of(3));
-        assert_eq!((processes.refused, processes.len()), (1, limits::DELAY_PROCESSES));
+        assert_eq!((processes.refused, processes.len()), (1, limits::PROCESSES));
         processes.end(last, instance(1), &of(4), false);
         assert_eq!(sum(&processes, instance(1)), 4);
     }

@@ -4,12 +4,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 
-use super::owners;
 use super::processes::Processes;
 use super::socket::Queries;
 use crate::cgroupfs::{cpu_stat, number};
+use crate::containers::InstanceId;
 use crate::containers::hierarchies::{Hierarchies, Place};
-use crate::containers::{InstanceId, walk};
+use crate::containers::owners::{of_process, processes as processes_in};
 use crate::error::Result;
 use crate::host::{Host, read_bounded};
 use crate::limits;
@@ -105,23 +105,9 @@ impl Rounds {
             return;
         };
         let is_unit = instance.runtime.is_unit();
-        for (_, mount) in world.hierarchies.searched() {
-            let mut found = Vec::new();
-            walk::walk(mount, &instance.path, |_, path| {
-                let file = mount.join(path.trim_start_matches('/')).join("cgroup.procs");
-                let list = read_bounded(&file, limits::KERNEL_FILE_BYTES).unwrap_or_default();
-                found.extend(list.split(|&byte| byte == b'\n').filter_map(number::parse));
-            });
-            let found = found.into_iter().filter_map(|pid| u32::try_from(pid).ok()).filter(|&pid| pid != 0);
-            let before = self.pids.len();
-            for pid in found {
-                if self.claim(world, processes, pid, id, is_unit) {
-                    self.pids.push(pid);
-                }
-            }
-            // The same processes are in its directories of the other hierarchies, if it has any.
-            if self.pids.len() > before {
-                return;
+        for pid in processes_in(world, instance) {
+            if self.claim(world, processes, pid, id, is_unit) {
+                self.pids.push(pid);
             }
         }
     }
@@ -151,7 +137,7 @@ impl Rounds {
             }
             processes.forget(pid);
         }
-        let owner = if is_unit { owners::instance_of(world, pid) } else { Some(id) };
+        let owner = if is_unit { of_process(world, pid) } else { Some(id) };
         let (Some(owner), Some(start_ticks)) = (owner, start_ticks(&world.host, pid)) else {
             return false;
         };

@@ -4,8 +4,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::owners::{CgroupIds, Ended};
+use super::owners::Ended;
 use super::processes::Delays;
+use crate::containers::owners::CgroupIds;
 use crate::limits;
 use crate::netlink::taskstats::Exit;
 use crate::sys::clock::MonotonicNs;

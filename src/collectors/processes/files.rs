@@ -2,19 +2,14 @@
 //! there.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 
 use super::commands::Stamp;
-use crate::containers::InstanceId;
+use crate::containers::{InstanceId, owners};
 use crate::host::{Host, read_bounded};
 use crate::limits;
 use crate::procfs::pid_stat;
 use crate::sys::clock;
 use crate::world::World;
-
-/// Directories looked at below a container's own.
-const SEARCHED: usize = 256;
 
 /// When the oldest living process of each container began, and how often that changed.
 #[derive(Debug, Default)]
@@ -51,16 +46,9 @@ impl Files {
         let ns_per_tick = 1e9 / clock::ticks_per_second();
         let mut budget = limits::PROCESSES;
         for (id, instance, _) in world.containers.living() {
-            let path = instance.path.trim_start_matches('/');
-            let mut pids = Vec::new();
-            for (_, mount) in world.hierarchies.searched() {
-                list(&mount.join(path), &mut SEARCHED.clone(), budget, &mut pids);
-                // Runtimes put all of a container's processes into each hierarchy they use.
-                if !pids.is_empty() {
-                    break;
-                }
-            }
-            budget = budget.saturating_sub(pids.len());
+            let mut pids = owners::processes(world, instance);
+            pids.truncate(budget);
+            budget -= pids.len();
             let mut oldest_ns = None;
             for pid in pids {
                 if let Some(stamp) = stamp(&world.host, pid, ns_per_tick) {
@@ -75,24 +63,6 @@ impl Files {
     /// Forgets an instance.
     pub fn end_instance(&mut self, id: InstanceId) {
         self.runs.remove(&id);
-    }
-}
-
-fn list(directory: &Path, searched: &mut usize, budget: usize, pids: &mut Vec<u32>) {
-    *searched = searched.saturating_sub(1);
-    let text = read_bounded(&directory.join("cgroup.procs"), limits::KERNEL_FILE_BYTES).unwrap_or_default();
-    let numbers =
-        text.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()?.parse().ok());
-    // 0 is a process outside this PID namespace.
-    pids.extend(numbers.filter(|&pid: &u32| pid != 0).take(budget.saturating_sub(pids.len())));
-    let Ok(children) = fs::read_dir(directory) else {
-        return;
-    };
-    for child in children.flatten().filter(|child| child.file_type().is_ok_and(|kind| kind.is_dir())) {
-        if *searched == 0 {
-            return;
-        }
-        list(&child.path(), searched, budget, pids);
     }
 }
 

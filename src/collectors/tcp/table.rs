@@ -8,7 +8,6 @@ use super::layout::{Counts, Destination, Living, Mark};
 use super::peers::Peers;
 use super::total::{Actual, Target, Total, Values, measured_address};
 pub use crate::containers::owners::instance_of;
-use crate::containers::owners::is_unit;
 use crate::containers::{Containers, IdentityId, InstanceId};
 use crate::error::Result;
 use crate::limits;
@@ -183,7 +182,7 @@ impl Table {
                 }
             });
             // A unit may turn out to be a container's runtime, once the container is known.
-            if known.instance.is_none_or(|id| is_unit(containers, id)) {
+            if known.instance.is_none_or(|id| containers.is_unit(id)) {
                 known.instance = instance_of(containers, key).or(known.instance);
             }
         })?;
