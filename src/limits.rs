@@ -11,7 +11,7 @@ pub enum Limit {
     Mounts,
     /// [`DEVICES_PER_CONTAINER`].
     Devices,
-    /// [`INTERFACES`].
+    /// [`INTERFACES`] or [`INTERFACES_PER_CONTAINER`].
     Interfaces,
     /// [`CGROUPS`] or [`CGROUP_DEPTH`] in a walk.
     Walk,
@@ -221,8 +221,11 @@ pub const PING_AGE: Duration = Duration::from_secs(60);
 /// Different messages whose repeats are collapsed on stderr.
 pub const STDERR_MESSAGES: usize = 64;
 
-/// Network interfaces exported.
+/// Network interfaces of the node exported; and different names of interfaces of containers.
 pub const INTERFACES: usize = 256;
+
+/// Interfaces of one container exported. Pods have one, with Multus a few more.
+pub const INTERFACES_PER_CONTAINER: usize = 16;
 
 /// A scrape refreshes a source whose age exceeds this many times what its last refresh cost, so that a flood of scrapes
 /// spends at most a tenth of the time on any source that takes less than a tenth of a second, and a person who scrapes twice

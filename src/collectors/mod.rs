@@ -11,6 +11,7 @@ use crate::world::World;
 
 pub mod agent;
 pub mod cloud;
+pub mod container_net;
 pub mod containers;
 pub mod delays;
 pub mod disk;
@@ -38,6 +39,7 @@ pub const COLLECTORS: &[&Spec] = &[
     &node_net::SPEC,
     &containers::SPEC,
     &resources::SPEC,
+    &container_net::SPEC,
     &delays::SPEC,
     &disk::SPEC,
     &processes::SPEC,
