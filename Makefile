@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euc
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build bpf test check fuzz bench size install uninstall clean vendor docs syscalls
+.PHONY: help run build bpf test check fuzz bench soak size install uninstall clean vendor docs syscalls
 
 # auto: Rust's ready-made musl target, or a std compiled here when that cannot be had.  build: always compile std.
 STD ?= auto
@@ -70,6 +70,9 @@ fuzz: ## look for input that crashes (T=target, TIME=600 seconds or RUNS=1000000
 
 bench: build ## measure the agent's own cost, as root (ARGS go to the bench)
 	@$(CARGO) bench --locked --bench bench -- $(ARGS)
+
+soak: build ## what stays when containers come and go for ten minutes, as root
+	@$(CARGO) bench --locked --bench bench -- soak $(ARGS)
 
 size: build ## show the binary's size by section; fails above 2.5 MiB
 	@llvm-size -A dist/nodeprobe | awk 'NR > 2 && $$2 >= 1024'

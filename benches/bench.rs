@@ -28,6 +28,8 @@ mod clang;
 mod connect;
 #[path = "bench/programs.rs"]
 mod programs;
+#[path = "bench/soak.rs"]
+mod soak;
 
 type Section = fn(&Options) -> io::Result<()>;
 
@@ -41,6 +43,9 @@ const SECTIONS: &[(&str, Section)] = &[
     ("programs", programs::maps),
     ("empty", programs::empty),
 ];
+
+/// Sections that only run when they are asked for: they take a quarter of an hour.
+const LONG: &[(&str, Section)] = &[("soak", soak::soak)];
 
 /// The hidden section that `connect` runs in a process of its own, inside a container's cgroup.
 const CONNECT_LOOP: &str = "connect-loop";
@@ -88,8 +93,10 @@ fn main() -> io::Result<()> {
     }
     let quick = arguments.iter().any(|word| word == "--quick");
     let chosen: Vec<&String> = arguments.iter().filter(|word| *word != "--quick").collect();
-    if let Some(unknown) = chosen.iter().find(|word| SECTIONS.iter().all(|(name, _)| name != *word)) {
-        let names: Vec<&str> = SECTIONS.iter().map(|(name, _)| *name).collect();
+    if let Some(unknown) =
+        chosen.iter().find(|word| SECTIONS.iter().chain(LONG).all(|(name, _)| name != *word))
+    {
+        let names: Vec<&str> = SECTIONS.iter().chain(LONG).map(|(name, _)| *name).collect();
         eprintln!("no section {unknown}; there are: {} (and --quick)", names.join(" "));
         std::process::exit(2);
     }
@@ -109,8 +116,8 @@ fn main() -> io::Result<()> {
     println!("binary: {}", binary.display());
     let options = Options { quick, binary };
     println!("{:<62} {:>14} {:<10} goal", "figure", "value", "unit");
-    for (name, section) in SECTIONS {
-        if chosen.is_empty() || chosen.iter().any(|word| word == name) {
+    for (number, (name, section)) in SECTIONS.iter().chain(LONG).enumerate() {
+        if chosen.is_empty() && number < SECTIONS.len() || chosen.iter().any(|word| word == name) {
             if let Err(error) = section(&options) {
                 println!("{name}: stopped: {error}");
             }

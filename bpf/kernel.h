@@ -55,16 +55,30 @@ struct css_set {
 
 struct mm_struct;
 
+typedef struct {
+	int counter;
+} __ksym_type atomic_t;
+
+struct taskstats;
+
 struct signal_struct {
+	struct taskstats *stats; /* there once a thread of several exited */
+	atomic_t live; /* threads that have not begun to exit */
 	struct mm_struct *oom_mm;
+	int group_exit_code;
 } __ksym_type;
 
 struct task_struct {
 	struct css_set *cgroups;
 	struct signal_struct *signal;
 	unsigned int __state;
+	unsigned int flags;
+	__s32 exit_code;
 	__s32 pid;
 	__s32 tgid;
+	struct task_struct *group_leader;
+	__u64 start_time; /* nanoseconds on the monotonic clock */
+	__u64 self_exec_id; /* changes at each exec */
 	char comm[16];
 } __ksym_type;
 
@@ -152,6 +166,11 @@ struct seq_file;
 
 struct bpf_iter_meta {
 	struct seq_file *seq;
+} __ksym_type;
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
 } __ksym_type;
 
 struct bpf_iter__task_file {

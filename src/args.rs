@@ -128,6 +128,10 @@ pub struct Config {
     pub public_networks: Option<Vec<Network>>,
     /// Whether latency to destinations is measured with ICMP echo too.
     pub ping_upstreams: bool,
+    /// Whether to switch delay accounting on while running.
+    pub enable_delayacct: bool,
+    /// Receive buffer for records of exits, in bytes.
+    pub taskstats_buffer: u32,
     /// Directory of eBPF configs.
     pub config_dir: Option<PathBuf>,
     /// Which of them; all unless given.
@@ -200,6 +204,8 @@ impl Default for Config {
             tcp_door: None,
             public_networks: None,
             ping_upstreams: false,
+            enable_delayacct: false,
+            taskstats_buffer: limits::TASKSTATS_BUFFER,
             config_dir: None,
             config_names: None,
             programs: Vec::new(),

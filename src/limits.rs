@@ -11,7 +11,7 @@ pub enum Limit {
     Mounts,
     /// [`DEVICES_PER_CONTAINER`].
     Devices,
-    /// [`INTERFACES`].
+    /// [`INTERFACES`] or [`INTERFACES_PER_CONTAINER`].
     Interfaces,
     /// [`CGROUPS`] or [`CGROUP_DEPTH`] in a walk.
     Walk,
@@ -19,11 +19,13 @@ pub enum Limit {
     Listens,
     /// [`PING_TARGETS`].
     Pings,
+    /// [`PROCESSES`].
+    Processes,
 }
 
 /// How often each limit was reached since the start.
 #[derive(Debug, Default)]
-pub struct Reached([u64; 6]);
+pub struct Reached([u64; 7]);
 
 impl Reached {
     /// Counts once.
@@ -33,7 +35,7 @@ impl Reached {
 
     /// Label values with their counts.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        ["mounts", "devices", "interfaces", "walk", "listens", "pings"].into_iter().zip(self.0)
+        ["mounts", "devices", "interfaces", "walk", "listens", "pings", "processes"].into_iter().zip(self.0)
     }
 }
 
@@ -231,8 +233,11 @@ pub const PING_AGE: Duration = Duration::from_secs(60);
 /// Different messages whose repeats are collapsed on stderr.
 pub const STDERR_MESSAGES: usize = 64;
 
-/// Network interfaces exported.
+/// Network interfaces of the node exported; and different names of interfaces of containers.
 pub const INTERFACES: usize = 256;
+
+/// Interfaces of one container exported. Pods have one, with Multus a few more.
+pub const INTERFACES_PER_CONTAINER: usize = 16;
 
 /// A scrape refreshes a source whose age exceeds this many times what its last refresh cost, so that a flood of scrapes
 /// spends at most a tenth of the time on any source that takes less than a tenth of a second, and a person who scrapes twice
@@ -338,3 +343,69 @@ pub const CLOUD_PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// How long it is believed that there is no notice, when the service stops answering.
 pub const CLOUD_NOTICE_AGE: Duration = Duration::from_secs(60);
+
+/// Receive buffer for records of exits, which the kernel doubles: some 4,000 records, a tenth of a second of the wildest storm
+/// of exits a machine with some dozens of processors makes. It is memory only while records wait.
+pub const TASKSTATS_BUFFER: u32 = 4 << 20;
+
+/// Records of exits read in one turn, some 2 us each.
+pub const EXITS_PER_TURN: usize = 2_048;
+
+/// How long records of exits gather once some were read: processes that end thousands of times a second wake the loop twenty
+/// times.
+pub const EXITS_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long the record of an exit waits to hear of its process's cgroups, and they for it: the kernel says both within
+/// microseconds, but news of a container that was just made may take a turn.
+pub const EXIT_PATIENCE: Duration = Duration::from_millis(250);
+
+/// Exits of which only one half is known, and of either half: as many as fit into the kernel's buffers at once.
+pub const EXITS_WAITING: usize = 16_384;
+
+/// Processes asked about in one turn, some 4 us each.
+pub const DELAY_QUERIES_PER_TURN: usize = 1_024;
+
+/// Questions about processes sent at once. Each answer takes up to 2 KiB of the socket's receive buffer, which by default has
+/// 208 KiB.
+pub const DELAY_QUERY_BATCH: usize = 32;
+
+/// Between two rounds over all processes after records of exits were lost: in a storm that does not end they are lost again and
+/// again.
+pub const DELAY_RESYNC_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a key in the kernel must have belonged to no container before it makes room for others: longer than a container can
+/// go unknown.
+pub const STRANGER_TIME: Duration = Duration::from_secs(120);
+
+/// Sets of cgroups whose processes are counted; 100 bytes of kernel memory each.
+pub const PROCESS_OWNERS: u32 = 4_096;
+
+/// Cgroups whose first processes are counted, those above containers and in each hierarchy included; 100 bytes each.
+pub const PROCESS_CGROUPS: u32 = 8_192;
+
+/// Sets of cgroups in which processes were killed for want of memory.
+pub const OOM_OWNERS: u32 = 1_024;
+
+/// How often the kernel's own count of such kills is read where nothing says that it has changed.
+pub const OOM_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Processes of containers that are known: some 40 bytes each for what they are, 150 for what they waited. A node that runs more
+/// is out of process ids unless somebody raised kernel.pid_max.
+pub const PROCESSES: usize = 65_536;
+
+/// Processes whose command line is read in one child process: 10 us each.
+pub const COMMANDS_PER_CHILD: usize = 2_048;
+
+/// How long that child may take before it is killed; the process it hung on is not asked again.
+pub const COMMANDS_TIME: Duration = Duration::from_secs(2);
+
+/// How old a process must be before its command line is read: most do not live that long, and the others have become what they
+/// are going to be.
+pub const COMMAND_AGE: Duration = Duration::from_secs(1);
+
+/// Bytes of a command line that are looked at; with long class paths some reach 10 KiB.
+pub const COMMAND_BYTES: usize = 64 * 1024;
+
+/// How long after the end of a container its last counts are awaited: the kernel lets go of a process some time after its end, on
+/// kernels that save power up to ten seconds. Less than a cgroup that is gone can be asked for.
+pub const LAST_COUNTS_TIME: Duration = Duration::from_secs(20);

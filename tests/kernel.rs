@@ -354,6 +354,9 @@ fn cpu_memory_and_disk_are_the_kernels() {
     assert!(cpu > 0.1, "a loop of 200,000 rounds took {cpu} s");
     let memory = of_container(&metrics, "container_resources_memory_rss_bytes", &container);
     assert!(memory > 10_000.0, "{memory}");
+    let working_set = of_container(&metrics, "container_resources_memory_working_set_bytes", &container);
+    assert!(working_set >= 10_000.0, "{working_set}");
+    assert_eq!(of_container(&metrics, "container_resources_pids", &container), 1.0, "bash, now sleep");
     if !on_mount.label("mount_point").is_empty() {
         let size = of_container(&metrics, "container_resources_disk_size_bytes", &container);
         let used = of_container(&metrics, "container_resources_disk_used_bytes", &container);

@@ -227,6 +227,21 @@ pub const FLAGS: &[Flag] = &[
     switch("disable-pinger", "The same, by coroot-node-agent's newer name", |config, on| {
         config.ping_upstreams &= !on;
     }),
+    switch(
+        "enable-delayacct",
+        "Set kernel.task_delayacct, which delays of block I/O and memory need, and reset it at the end (default off)",
+        |config, on| config.enable_delayacct = on,
+    ),
+    set(
+        "taskstats-buffer",
+        "BYTES",
+        "Receive buffer for accounting records of processes that exit (default 4194304)",
+        |config, value| {
+            config.taskstats_buffer =
+                value.parse().ok().filter(|&n| (4096..=1 << 30).contains(&n)).ok_or("4096 to 1073741824")?;
+            Ok(())
+        },
+    ),
     set(
         "tcp-door",
         "WAY",

@@ -31,6 +31,10 @@ pub struct MemoryStatV1 {
     pub mapped_file: Option<u64>,
     /// Page cache.
     pub cache: Option<u64>,
+    /// Page cache on the inactive list, the first to be reclaimed.
+    pub inactive_file: Option<u64>,
+    /// Memory in swap; absent without `swapaccount`.
+    pub swap: Option<u64>,
 }
 
 /// Reads the v2 file.
@@ -65,9 +69,13 @@ pub fn parse_v1(bytes: &[u8]) -> MemoryStatV1 {
             b"rss" => &mut own.rss,
             b"mapped_file" => &mut own.mapped_file,
             b"cache" => &mut own.cache,
+            b"inactive_file" => &mut own.inactive_file,
+            b"swap" => &mut own.swap,
             b"total_rss" => &mut total.rss,
             b"total_mapped_file" => &mut total.mapped_file,
             b"total_cache" => &mut total.cache,
+            b"total_inactive_file" => &mut total.inactive_file,
+            b"total_swap" => &mut total.swap,
             _ => continue,
         };
         *slot = Some(value);
@@ -76,6 +84,8 @@ pub fn parse_v1(bytes: &[u8]) -> MemoryStatV1 {
         rss: total.rss.or(own.rss),
         mapped_file: total.mapped_file.or(own.mapped_file),
         cache: total.cache.or(own.cache),
+        inactive_file: total.inactive_file.or(own.inactive_file),
+        swap: total.swap.or(own.swap),
     }
 }
 
@@ -87,7 +97,7 @@ mod tests {
     const V2: &[u8] = b"anon 1000\nfile 2000\nkernel 5\nshmem 300\nfile_mapped 400\n\
         anon_thp 0\ninactive_anon 1\nactive_anon 2\ninactive_file 500\nactive_file 6\npgfault 7\n";
     const V1: &[u8] = b"cache 1\nrss 2\nrss_huge 0\nmapped_file 3\nhierarchical_memory_limit 9\n\
-        total_cache 10\ntotal_rss 20\ntotal_rss_huge 0\ntotal_mapped_file 30\n";
+        total_cache 10\ntotal_rss 20\ntotal_rss_huge 0\ntotal_mapped_file 30\ntotal_swap 40\ntotal_inactive_file 50\n";
 
     #[test]
     fn version_2() {
@@ -105,6 +115,7 @@ mod tests {
     fn version_1_prefers_totals() {
         let stat = parse_v1(V1);
         assert_eq!((stat.rss, stat.mapped_file, stat.cache), (Some(20), Some(30), Some(10)));
+        assert_eq!((stat.swap, stat.inactive_file), (Some(40), Some(50)));
         let stat = parse_v1(b"cache 1\nrss 2\nmapped_file 3\ntotal_rss 20\n");
         assert_eq!((stat.rss, stat.mapped_file, stat.cache), (Some(20), Some(3), Some(1)));
     }

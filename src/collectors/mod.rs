@@ -11,7 +11,9 @@ use crate::world::World;
 
 pub mod agent;
 pub mod cloud;
+pub mod container_net;
 pub mod containers;
+pub mod delays;
 pub mod disk;
 pub mod node_cpu;
 pub mod node_disk;
@@ -19,6 +21,8 @@ pub mod node_info;
 pub mod node_memory;
 pub mod node_net;
 pub mod node_pressure;
+pub mod oom;
+pub mod processes;
 pub mod programs;
 pub mod resources;
 pub mod tcp;
@@ -35,7 +39,11 @@ pub const COLLECTORS: &[&Spec] = &[
     &node_net::SPEC,
     &containers::SPEC,
     &resources::SPEC,
+    &container_net::SPEC,
+    &delays::SPEC,
     &disk::SPEC,
+    &processes::SPEC,
+    &oom::SPEC,
     &tcp::SPEC,
     &programs::SPEC,
     &agent::SPEC,

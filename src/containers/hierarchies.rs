@@ -43,6 +43,7 @@ pub struct Hierarchies {
     /// v1 directories of controllers that are read but not searched.
     cpuacct: Option<PathBuf>,
     blkio: Option<PathBuf>,
+    hugetlb: Option<PathBuf>,
 }
 
 impl Hierarchies {
@@ -63,6 +64,7 @@ impl Hierarchies {
         }
         found.cpuacct = v1_directory(host, "cpuacct");
         found.blkio = v1_directory(host, "blkio");
+        found.hugetlb = v1_directory(host, "hugetlb");
         found
     }
 
@@ -97,6 +99,11 @@ impl Hierarchies {
     /// The v1 directory of blkio.
     pub fn blkio(&self) -> Option<&Path> {
         self.blkio.as_deref()
+    }
+
+    /// The v1 directory of hugetlb.
+    pub fn hugetlb(&self) -> Option<&Path> {
+        self.hugetlb.as_deref()
     }
 
     /// `v1`, `v2`, `hybrid` or `none`.

@@ -61,6 +61,12 @@ fn remove_parts<K: Copy + Ord, V>(map: &mut BTreeMap<(K, u64), V>, owner: K) {
     }
 }
 
+/// Two instances and two identities, for tests elsewhere.
+#[cfg(test)]
+pub fn test_ids() -> ([InstanceId; 2], [IdentityId; 2]) {
+    ([InstanceId(1), InstanceId(2)], [IdentityId(3), IdentityId(4)])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,7 @@ pub mod identity;
 pub mod labels;
 pub mod ledger;
 pub mod mounts;
+pub mod owners;
 pub mod paths;
 pub mod rules;
 pub mod runtimes;
@@ -35,12 +36,21 @@ use filter::Filter;
 use hierarchies::Place;
 use identity::{Identity, Metadata};
 use labels::LabelKeys;
+use owners::CgroupIds;
 use rules::Rules;
 use units::{Unit, Units};
 
 /// An instance's number; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InstanceId(u32);
+
+#[cfg(test)]
+impl InstanceId {
+    /// One that no container has.
+    pub fn for_test(number: u32) -> InstanceId {
+        InstanceId(number)
+    }
+}
 
 /// An identity's number; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -246,6 +256,25 @@ impl Containers {
     /// The instance a cgroup belongs to, by the id of its directory; also of one not long gone.
     pub fn of_cgroup(&self, place: Place, id: u64) -> Option<InstanceId> {
         self.cgroups.get(&(place, id)).copied()
+    }
+
+    /// The instance a task in these cgroups belongs to, given by place, 0 where it is in none but the root: the first known one,
+    /// most preferred place first. A unit only if there is nothing else: on hybrid hosts runtimes leave the tasks of containers
+    /// in v2 where the runtime's own service is.
+    pub fn of_task(&self, ids: &CgroupIds) -> Option<InstanceId> {
+        let known = || Place::ALL.into_iter().zip(ids).filter_map(|(place, &id)| self.of_cgroup(place, id));
+        known().find(|&id| !self.is_unit(id)).or_else(|| known().next())
+    }
+
+    /// True for a unit of systemd, which may turn out to be a container's runtime once the container is known.
+    pub fn is_unit(&self, id: InstanceId) -> bool {
+        self.instance(id).is_some_and(|instance| instance.runtime.is_unit())
+    }
+
+    /// The instance whose own directory this is; `None` for one below it.
+    pub fn of_root(&self, place: Place, id: u64) -> Option<InstanceId> {
+        self.of_cgroup(place, id)
+            .filter(|owner| self.instances.get(owner).is_some_and(|known| known.roots[place as usize] == id))
     }
 
     /// Cgroups of containers that are known.

@@ -231,8 +231,8 @@ fn ask<T>(
 pub(super) fn task_delayacct(context: &Context) -> Outcome {
     match context.proc_text("sys/kernel/task_delayacct") {
         Ok(value) if value == "0" => Outcome::note(
-            "0, delays by block I/O stay 0",
-            "sysctl kernel.task_delayacct=1, or boot with delayacct",
+            "0, delays but by CPU stay 0",
+            "sysctl kernel.task_delayacct=1, or --enable-delayacct",
         ),
         Ok(value) => Outcome::ok(value),
         // The sysctl came when the default became off.

@@ -76,6 +76,48 @@ impl NetlinkSocket {
         self.receive_with(buffer, libc::MSG_DONTWAIT)
     }
 
+    /// Has the kernel keep up to about `bytes` of datagrams that were not received yet, beyond net.core.rmem_max with
+    /// CAP_NET_ADMIN.
+    ///
+    /// # Errors
+    /// Those of setsockopt(2).
+    pub fn set_receive_buffer(&self, bytes: u32) -> io::Result<()> {
+        let set = |option| {
+            // SAFETY: pointer and length are those of the number.
+            super::check(unsafe {
+                libc::setsockopt(
+                    self.0.as_raw_fd(),
+                    libc::SOL_SOCKET,
+                    option,
+                    (&raw const bytes).cast(),
+                    size_of::<u32>() as libc::socklen_t,
+                )
+            })
+        };
+        set(libc::SO_RCVBUFFORCE).or_else(|_| set(libc::SO_RCVBUF)).map(drop)
+    }
+
+    /// Datagrams the kernel dropped because they were not received in time (`SK_MEMINFO_DROPS`, Linux 4.12).
+    ///
+    /// # Errors
+    /// ENOPROTOOPT before that.
+    pub fn dropped(&self) -> io::Result<u32> {
+        const DROPS: usize = 8;
+        let mut values = [0u32; DROPS + 1];
+        let mut size = size_of_val(&values) as libc::socklen_t;
+        // SAFETY: pointer and size are those of the array.
+        super::check(unsafe {
+            libc::getsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_MEMINFO,
+                values.as_mut_ptr().cast(),
+                &raw mut size,
+            )
+        })?;
+        Ok(values[DROPS])
+    }
+
     fn receive_with<'a>(&self, buffer: &'a mut [u8], flags: libc::c_int) -> io::Result<&'a [u8]> {
         // SAFETY: pointer and length are the slice's.
         let read = unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags) };

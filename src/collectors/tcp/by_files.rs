@@ -7,9 +7,7 @@ use std::path::Path;
 
 use super::layout::Destination;
 use super::listeners::Open;
-use crate::containers::InstanceId;
-use crate::containers::hierarchies::Place;
-use crate::host::read_bounded;
+use crate::containers::{InstanceId, owners};
 use crate::limits;
 use crate::netlink::socket_diag::state;
 use crate::world::World;
@@ -64,24 +62,12 @@ pub fn listeners(world: &mut World, at_home: &mut HashMap<InstanceId, bool>) -> 
 
 /// The processes of living containers.
 fn processes(world: &World) -> Vec<(InstanceId, u32)> {
-    let mut found = Vec::new();
-    for (id, instance, _) in world.containers.living() {
-        let directories = Place::ALL.into_iter().filter_map(|place| world.hierarchies.directory(place));
-        let lists = directories.map(|directory| {
-            let list = directory.join(instance.path.trim_start_matches('/')).join("cgroup.procs");
-            read_bounded(&list, limits::KERNEL_FILE_BYTES).unwrap_or_default()
-        });
-        // The same processes are in each hierarchy, or none in those the runtime does not use.
-        let Some(list) = lists.into_iter().find(|list| !list.is_empty()) else {
-            continue;
-        };
-        let pids = String::from_utf8_lossy(&list);
-        // 0 is a process outside this PID namespace.
-        found.extend(
-            pids.lines().filter_map(|pid| pid.parse().ok()).filter(|&pid| pid != 0).map(|pid| (id, pid)),
-        );
-    }
-    found
+    let living = world.containers.living();
+    living
+        .flat_map(|(id, instance, _)| {
+            owners::processes(world, instance).into_iter().map(move |pid| (id, pid))
+        })
+        .collect()
 }
 
 /// The number in `socket:[12345]`.

@@ -7,7 +7,7 @@ use super::kernel::Kernel;
 use super::layout::{Counts, Destination, Living, Mark};
 use super::peers::Peers;
 use super::total::{Actual, Target, Total, Values, measured_address};
-use crate::containers::hierarchies::Place;
+pub use crate::containers::owners::instance_of;
 use crate::containers::{Containers, IdentityId, InstanceId};
 use crate::error::Result;
 use crate::limits;
@@ -111,23 +111,6 @@ pub struct Table {
     orphans: HashSet<(u64, Destination)>,
 }
 
-/// The container a task in these cgroups (`struct cgroup_ids`) belongs to: the first known one, most preferred place first.
-///
-/// A unit only if there is nothing else: on hybrid hosts runtimes leave the tasks of containers in v2 where the runtime's own
-/// service is.
-pub fn instance_of(containers: &Containers, key: &[u8]) -> Option<InstanceId> {
-    let (ids, _) = key.as_chunks::<8>();
-    let known = || {
-        let places = Place::ALL.into_iter().zip(ids);
-        places.filter_map(|(place, id)| containers.of_cgroup(place, u64::from_ne_bytes(*id)))
-    };
-    known().find(|&id| !is_unit(containers, id)).or_else(|| known().next())
-}
-
-fn is_unit(containers: &Containers, id: InstanceId) -> bool {
-    containers.instance(id).is_some_and(|instance| instance.runtime.is_unit())
-}
-
 impl Table {
     /// Reads the kernel's tables: who connected, and what they did.
     ///
@@ -199,7 +182,7 @@ impl Table {
                 }
             });
             // A unit may turn out to be a container's runtime, once the container is known.
-            if known.instance.is_none_or(|id| is_unit(containers, id)) {
+            if known.instance.is_none_or(|id| containers.is_unit(id)) {
                 known.instance = instance_of(containers, key).or(known.instance);
             }
         })?;

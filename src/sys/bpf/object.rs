@@ -52,6 +52,8 @@ pub struct ProgramInfo {
     pub run_time_ns: u64,
     /// How often, in that time.
     pub runs: u64,
+    /// How often it was not run because it was at work on that processor already (Linux 5.12).
+    pub misses: u64,
 }
 
 impl ProgramInfo {
@@ -64,7 +66,13 @@ impl ProgramInfo {
         let mut size = size_of::<raw::bpf_prog_info>() as u32;
         // SAFETY: pointer and size are those of the struct, whose own pointers are null.
         check(unsafe { raw::bpf_prog_get_info_by_fd(fd.as_raw_fd(), &raw mut info, &raw mut size) })?;
-        Ok(ProgramInfo { id: info.id, tag: info.tag, run_time_ns: info.run_time_ns, runs: info.run_cnt })
+        Ok(ProgramInfo {
+            id: info.id,
+            tag: info.tag,
+            run_time_ns: info.run_time_ns,
+            runs: info.run_cnt,
+            misses: info.recursion_misses,
+        })
     }
 }
 

@@ -1,0 +1,117 @@
+//! Containers that come and go for minutes, with processes that live for milliseconds: what of it stays in the agent.
+
+use std::collections::HashMap;
+use std::os::unix::process::CommandExt;
+
+use super::*;
+
+/// Containers made and removed per minute.
+const PER_MINUTE: u32 = 1000;
+/// Processes that each of them has, one after the other.
+const PROCESSES: u32 = 3;
+const EXITED: &str = "container_processes_exited_total";
+
+/// What is known of the containers' ended processes: the last value of every one that was ever exported.
+#[derive(Default)]
+struct Exits(HashMap<String, f64>);
+
+impl Exits {
+    fn take(&mut self, body: &[u8]) {
+        let text = String::from_utf8_lossy(body);
+        for line in text.lines().filter(|line| line.starts_with(EXITED)) {
+            let id = line.split_once("container_id=\"").and_then(|(_, rest)| rest.split_once('"'));
+            let value = line.rsplit(' ').next().and_then(|value| value.parse().ok());
+            if let (Some((id, _)), Some(value)) = (id.filter(|(id, _)| id.contains("/soak-")), value) {
+                self.0.insert(id.to_owned(), value);
+            }
+        }
+    }
+
+    fn sum(&self) -> f64 {
+        self.0.values().sum()
+    }
+}
+
+/// One container from its first process to its end.
+fn live(number: usize) -> io::Result<()> {
+    let id = container_id(number);
+    make_container(&id, &format!("soak-{number}"))?;
+    let directories = container_directories(&id);
+    for _ in 0..PROCESSES {
+        // Not every v1 hierarchy takes a process without more ado; those that count do.
+        let files: Vec<File> = directories
+            .iter()
+            .filter_map(|directory| File::options().write(true).open(directory.join("cgroup.procs")).ok())
+            .collect();
+        let mut command = Command::new("/bin/true");
+        // SAFETY: between fork and exec only write(2) is called, on descriptors the closure owns.
+        unsafe {
+            command.pre_exec(move || {
+                files.iter().for_each(|mut file| drop(file.write(b"0")));
+                Ok(())
+            })
+        };
+        command.status()?;
+    }
+    directories.iter().for_each(|directory| drop(fs::remove_dir(directory)));
+    let _ = fs::remove_dir_all(Path::new(DOCKER_ROOT).join("containers").join(id));
+    Ok(())
+}
+
+/// Value of a straight line through points, at two places.
+fn line_through(points: &[(f64, f64)], at: [f64; 2]) -> [f64; 2] {
+    let count = points.len() as f64;
+    let mean = |pick: fn(&(f64, f64)) -> f64| points.iter().map(pick).sum::<f64>() / count;
+    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+    let spread: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
+    let slope = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum::<f64>() / spread;
+    at.map(|at| y + slope * (at - x))
+}
+
+/// 1,000 containers made and removed per minute, for ten minutes.
+pub fn soak(options: &Options) -> io::Result<()> {
+    let minutes = if options.quick { 3.0 } else { 10.0 };
+    // What is there after its tables have grown to the size that a minute of lingering counters takes.
+    let settled = if options.quick { 1.5 } else { 3.0 };
+    let agent = Agent::start(options, &[])?;
+    let mut client = Client::open(agent.address)?;
+    let mut exits = Exits::default();
+    exits.take(&client.get(true)?.body);
+    thread::sleep(Duration::from_secs(2));
+    let descriptors = || Some(fs::read_dir(format!("/proc/{}/fd", agent.pid)).ok()?.count() as f64);
+    let at_first = descriptors().unwrap_or(f64::NAN);
+    let (began, cpu_ns) = (Instant::now(), agent.cpu_ns());
+    let minute = || began.elapsed().as_secs_f64() / 60.0;
+    let (mut number, mut memory, mut scraped) = (0, Vec::new(), Instant::now());
+    while minute() < minutes {
+        live(number)?;
+        number += 1;
+        if scraped.elapsed() >= Duration::from_secs(5) {
+            scraped = Instant::now();
+            exits.take(&client.get(false)?.body);
+            memory.push((minute(), agent.status("RssAnon")));
+        }
+        let next = began + Duration::from_secs(60) / PER_MINUTE * number as u32;
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    let share = (agent.cpu_ns() - cpu_ns) as f64 / began.elapsed().as_nanos() as f64 * 100.0;
+    let per_minute = number as f64 / minute();
+    // The kernel lets go of the last ones, and their counters end.
+    for _ in 0..18 {
+        thread::sleep(Duration::from_secs(5));
+        exits.take(&client.get(false)?.body);
+    }
+    memory.retain(|(minute, _)| *minute >= settled);
+    let [from, to] = line_through(&memory, [settled, minutes]);
+    let lost = number as f64 * f64::from(PROCESSES) - exits.sum();
+    figure("soak: containers made and removed per minute", per_minute.round(), "1/min", Some(AtLeast(990.0)));
+    figure("soak: RssAnon, minute 3", from / 1024.0, "MiB", None);
+    figure("soak: RssAnon, growth from then to the end", (to - from) / from * 100.0, "%", Some(AtMost(1.0)));
+    figure("soak: VmHWM", agent.status("VmHWM") / 1024.0, "MiB", Some(AtMost(8.0)));
+    figure("soak: processes started", number as f64 * f64::from(PROCESSES), "", None);
+    figure("soak: processes not counted", lost.abs(), "", Some(AtMost(0.0)));
+    let grown = descriptors().unwrap_or(f64::NAN) - at_first;
+    figure("soak: descriptors more than at the start", grown, "", Some(AtMost(0.0)));
+    figure("soak: CPU", share, "% of one", None);
+    Ok(())
+}

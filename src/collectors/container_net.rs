@@ -1,0 +1,285 @@
+//! Traffic of containers, by network namespace (`/proc/PID/net/dev`; Documentation/filesystems/proc.rst, "Networking info").
+//!
+//! The containers of a pod share a namespace, and the kernel does not say whose of them a packet was. Its traffic counts for
+//! one of them, so that sums are right: the first by name, for as long as it lives. The host's own namespace is `node_net`'s.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use super::{Collector, Opened, Spec, When};
+use crate::args::Enable;
+use crate::containers::ledger::Ledger;
+use crate::containers::{InstanceId, owners};
+use crate::error::{Context, Reason, Result};
+use crate::event::Event;
+use crate::host::{Host, read_bounded};
+use crate::limits::{self, Limit};
+use crate::metric::Desc;
+use crate::procfs::net_dev;
+use crate::registry::Registry;
+use crate::world::World;
+
+static RECEIVED_BYTES: Desc =
+    Desc::counter("container_net_received_bytes_total", "Bytes received.", &["interface"]);
+static SENT_BYTES: Desc =
+    Desc::counter("container_net_transmitted_bytes_total", "Bytes transmitted.", &["interface"]);
+static RECEIVED_PACKETS: Desc =
+    Desc::counter("container_net_received_packets_total", "Packets received.", &["interface"]);
+static SENT_PACKETS: Desc =
+    Desc::counter("container_net_transmitted_packets_total", "Packets transmitted.", &["interface"]);
+static RECEIVED_DROPS: Desc =
+    Desc::counter("container_net_received_drops_total", "Received packets dropped.", &["interface"]);
+static SENT_DROPS: Desc = Desc::counter(
+    "container_net_transmitted_drops_total",
+    "Packets dropped on transmission.",
+    &["interface"],
+);
+static RECEIVED_ERRORS: Desc =
+    Desc::counter("container_net_received_errors_total", "Errors on reception.", &["interface"]);
+static SENT_ERRORS: Desc =
+    Desc::counter("container_net_transmitted_errors_total", "Errors on transmission.", &["interface"]);
+
+const COUNTERS: usize = 8;
+static FAMILIES: [&Desc; COUNTERS] = [
+    &RECEIVED_BYTES,
+    &SENT_BYTES,
+    &RECEIVED_PACKETS,
+    &SENT_PACKETS,
+    &RECEIVED_DROPS,
+    &SENT_DROPS,
+    &RECEIVED_ERRORS,
+    &SENT_ERRORS,
+];
+
+/// This collector's row.
+pub static SPEC: Spec = Spec {
+    name: "container_net",
+    about: "Traffic of containers that have a network namespace",
+    default: Enable::Auto,
+    refresh: When::Interval,
+    metrics: &FAMILIES,
+    open,
+};
+
+/// Interfaces that carry other containers' traffic, or none: bridges and their ports where containers hold containers, and what
+/// every namespace has. Prefixes.
+const NOT_ITS_OWN: [&str; 12] =
+    ["lo", "veth", "docker", "br-", "cni", "cali", "flannel", "lxc", "lxd", "podman", "dummy", "kube-"];
+
+struct ContainerNet {
+    /// Inode number of the host's namespace.
+    host: u64,
+    /// A process of each container, and the namespace it is in.
+    homes: HashMap<InstanceId, Home>,
+    namespaces: BTreeMap<u64, Namespace>,
+    names: Names,
+    ledger: Ledger<COUNTERS>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Home {
+    pid: u32,
+    namespace: u64,
+}
+
+/// Another namespace than the host's.
+struct Namespace {
+    /// Whose its traffic is.
+    owner: InstanceId,
+    /// What its interfaces had counted, by the number of their name.
+    last: HashMap<u64, [u64; COUNTERS]>,
+}
+
+/// Names of interfaces, numbered: containers have the same few.
+#[derive(Debug, Default)]
+struct Names(Vec<Box<str>>);
+
+impl Names {
+    fn number(&mut self, name: &str) -> Option<u64> {
+        if let Some(known) = self.0.iter().position(|known| &**known == name) {
+            return Some(known as u64);
+        }
+        if self.0.len() >= limits::INTERFACES {
+            return None;
+        }
+        self.0.push(name.into());
+        Some(self.0.len() as u64 - 1)
+    }
+}
+
+fn open(world: &mut World) -> Result<Opened> {
+    if !world.host.is_live() {
+        let line = "the observed root is not a running host";
+        return Ok(Opened::Absent(Reason::NotLive, line.to_owned()));
+    }
+    if world.hierarchies.layout() == "none" {
+        return Ok(Opened::Absent(Reason::NotFound, "no cgroup hierarchy".to_owned()));
+    }
+    let host = namespace_of(&world.host, 1).or_else(|| Some(fs::metadata(Host::own("ns/net")).ok()?.ino()));
+    let host =
+        host.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound)).context("/proc/1/ns/net")?;
+    Ok(Opened::Ready(Box::new(ContainerNet {
+        host,
+        homes: HashMap::new(),
+        namespaces: BTreeMap::new(),
+        names: Names::default(),
+        ledger: Ledger::default(),
+    })))
+}
+
+/// The inode number of the network namespace of a process.
+fn namespace_of(host: &Host, pid: u32) -> Option<u64> {
+    fs::metadata(host.proc(&format!("{pid}/ns/net"))).ok().map(|file| file.ino())
+}
+
+fn is_its_own(interface: &str) -> bool {
+    !NOT_ITS_OWN.iter().any(|prefix| interface.starts_with(prefix))
+}
+
+impl ContainerNet {
+    /// Where each living container is: by namespace other than the host's, its containers with a process of each.
+    fn find_homes(&mut self, world: &World) -> BTreeMap<u64, Vec<(InstanceId, u32)>> {
+        let mut found: BTreeMap<u64, Vec<(InstanceId, u32)>> = BTreeMap::new();
+        for (id, instance, _) in world.containers.living() {
+            // Whoever has that number now: what counts is the namespace it is in.
+            let is_there = |home: &&Home| namespace_of(&world.host, home.pid) == Some(home.namespace);
+            let home = self.homes.get(&id).filter(is_there).copied().or_else(|| {
+                let mut pids = owners::processes(world, instance).into_iter();
+                pids.find_map(|pid| Some(Home { pid, namespace: namespace_of(&world.host, pid)? }))
+            });
+            match home {
+                Some(home) => {
+                    self.homes.insert(id, home);
+                    if home.namespace != self.host {
+                        found.entry(home.namespace).or_default().push((id, home.pid));
+                    }
+                }
+                None => {
+                    self.homes.remove(&id);
+                }
+            }
+        }
+        found
+    }
+
+    /// Gives a namespace to one of the containers in it, if who had it is gone.
+    fn assign(
+        &mut self,
+        world: &World,
+        inode: u64,
+        inside: &[(InstanceId, u32)],
+    ) -> Option<(InstanceId, u32)> {
+        let known = self.namespaces.get_mut(&inode);
+        let old = known.as_ref().map(|known| known.owner);
+        if let Some(still) = inside.iter().find(|(id, _)| Some(*id) == old) {
+            return Some(*still);
+        }
+        let name = |id: InstanceId| {
+            let identity = world.containers.instance(id)?.identity?;
+            world.containers.identity(identity).map(|named| &named.id)
+        };
+        let &(owner, pid) = inside.iter().min_by_key(|(id, _)| name(*id))?;
+        match known {
+            Some(known) => {
+                known.owner = owner;
+                // What came before was the other one's.
+                known.last.iter().for_each(|(&part, values)| self.ledger.rebase(owner, part, *values));
+            }
+            None => {
+                let namespace = Namespace { owner, last: HashMap::new() };
+                self.namespaces.insert(inode, namespace);
+            }
+        }
+        Some((owner, pid))
+    }
+}
+
+impl Collector for ContainerNet {
+    fn event(&mut self, _world: &mut World, event: &Event) {
+        self.ledger.event(event);
+        if let Event::InstanceEnded(id) = event {
+            self.homes.remove(id);
+        }
+    }
+
+    fn refresh(&mut self, world: &mut World) -> Result<()> {
+        let found = self.find_homes(world);
+        self.namespaces.retain(|inode, _| found.contains_key(inode));
+        for (inode, inside) in found {
+            let Some((owner, pid)) = self.assign(world, inode, &inside) else { continue };
+            let Some(identity) = world.containers.instance(owner).and_then(|known| known.identity) else {
+                continue;
+            };
+            // Not kept open: that would keep the namespace of a container that is gone.
+            let file = world.host.proc(&format!("{pid}/net/dev"));
+            let Ok(table) = read_bounded(&file, limits::KERNEL_FILE_BYTES) else { continue };
+            let Some(namespace) = self.namespaces.get_mut(&inode) else { continue };
+            for row in net_dev::parse(&table).filter(|row| is_its_own(row.name)) {
+                let values = [
+                    row.received_bytes,
+                    row.transmitted_bytes,
+                    row.received_packets,
+                    row.transmitted_packets,
+                    row.received_drops,
+                    row.transmitted_drops,
+                    row.received_errors,
+                    row.transmitted_errors,
+                ];
+                // Modules for tunnels put an interface into every namespace.
+                if values == [0; COUNTERS] {
+                    continue;
+                }
+                let is_known = |part: &u64| {
+                    namespace.last.contains_key(part)
+                        || namespace.last.len() < limits::INTERFACES_PER_CONTAINER
+                };
+                let Some(part) = self.names.number(row.name).filter(is_known) else {
+                    world.reached.count(Limit::Interfaces);
+                    continue;
+                };
+                namespace.last.insert(part, values);
+                self.ledger.observe(owner, identity, part, values);
+            }
+        }
+        Ok(())
+    }
+
+    fn collect(&self, world: &World, out: &mut Registry) {
+        for (identity, part, totals) in self.ledger.totals() {
+            let Some(named) = world.containers.identity(identity) else { continue };
+            let Some(interface) = self.names.0.get(part as usize) else { continue };
+            for (desc, value) in FAMILIES.into_iter().zip(totals) {
+                out.container(&named.labels, desc, &[interface], *value as f64);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interfaces_of_inner_containers_are_not_its_own() {
+        for own in ["eth0", "net1", "ens3", "wlan0", "tailscale0", "tun0", "bond0"] {
+            assert!(is_its_own(own), "{own}");
+        }
+        for other in ["lo", "veth12ab", "docker0", "br-0123", "cni0", "cali9", "flannel.1", "dummy0"] {
+            assert!(!is_its_own(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn names_are_numbered_up_to_a_limit() {
+        let mut names = Names::default();
+        assert_eq!(
+            (names.number("eth0"), names.number("net1"), names.number("eth0")),
+            (Some(0), Some(1), Some(0))
+        );
+        for number in 2..limits::INTERFACES {
+            assert!(names.number(&format!("eth{number}")).is_some());
+        }
+        assert_eq!((names.number("one-more"), names.number("eth0")), (None, Some(0)));
+    }
+}

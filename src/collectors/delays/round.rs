@@ -1,0 +1,166 @@
+//! Asking about living processes, a piece at a time: those of containers that have used a processor since they were asked
+//! about last. What waits without ever running has nothing new to say: the kernel adds up a wait when it is over.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+
+use super::processes::Processes;
+use super::socket::Queries;
+use crate::cgroupfs::{cpu_stat, number};
+use crate::containers::InstanceId;
+use crate::containers::hierarchies::{Hierarchies, Place};
+use crate::containers::owners::{of_process, processes as processes_in};
+use crate::error::Result;
+use crate::host::{Host, read_bounded};
+use crate::limits;
+use crate::procfs::pid_stat;
+use crate::world::World;
+
+/// The rounds, of which one at most is under way.
+#[derive(Default)]
+pub struct Rounds {
+    /// Number of the last one.
+    number: u32,
+    /// It asks about all processes, and looks whether they are still the same.
+    is_full: bool,
+    queue: VecDeque<InstanceId>,
+    /// Processes of the instances before those in the queue.
+    pids: Vec<u32>,
+    /// CPU time by which it is seen that an instance has run, in whatever unit.
+    usage: HashMap<InstanceId, u64>,
+    /// When this agent started, in ticks after boot.
+    started_ticks: u64,
+    /// Processes asked about.
+    pub queries: u64,
+}
+
+impl Rounds {
+    /// No round yet.
+    pub fn new(world: &World) -> Rounds {
+        let started_ticks = start_ticks(&world.host, std::process::id()).unwrap_or(0);
+        Rounds { started_ticks, ..Rounds::default() }
+    }
+
+    /// True while a round is under way.
+    pub fn is_under_way(&self) -> bool {
+        !self.queue.is_empty() || !self.pids.is_empty()
+    }
+
+    /// Begins a round, unless one is under way that asks for as much.
+    pub fn begin(&mut self, world: &World, is_full: bool) {
+        if self.is_under_way() && (self.is_full || !is_full) {
+            return;
+        }
+        self.number = self.number.wrapping_add(1);
+        self.is_full = is_full;
+        self.queue.clear();
+        self.pids.clear();
+        let mut units = Vec::new();
+        for (id, instance, _) in world.containers.living() {
+            let usage = usage(&world.hierarchies, &instance.path);
+            let before = usage.and_then(|usage| self.usage.insert(id, usage));
+            if is_full || usage.is_none() || usage != before {
+                // Units last: on hybrid hosts the tasks of containers are in v2 where their runtime's unit is.
+                if instance.runtime.is_unit() { units.push(id) } else { self.queue.push_back(id) }
+            }
+        }
+        self.queue.extend(units);
+    }
+
+    /// Forgets an instance.
+    pub fn end_instance(&mut self, instance: InstanceId) {
+        self.usage.remove(&instance);
+    }
+
+    /// Asks about up to [`limits::DELAY_QUERIES_PER_TURN`] processes; true when the round is over.
+    ///
+    /// # Errors
+    /// Those of [`Queries::ask`]; the round is given up.
+    pub fn go_on(&mut self, world: &World, processes: &mut Processes, queries: &mut Queries) -> Result<bool> {
+        while self.pids.len() < limits::DELAY_QUERIES_PER_TURN {
+            let Some(id) = self.queue.pop_front() else { break };
+            self.list(world, processes, id);
+        }
+        let rest = self.pids.len().saturating_sub(limits::DELAY_QUERIES_PER_TURN);
+        let now = self.pids.split_off(rest);
+        self.queries += now.len() as u64;
+        let asked = queries.ask(&now, |pid, delays| processes.observe(pid, delays));
+        if asked.is_err() {
+            self.queue.clear();
+            self.pids.clear();
+        }
+        asked?;
+        let is_over = !self.is_under_way();
+        if is_over && self.is_full {
+            // The others ended, and the records of that were lost.
+            let round = self.number;
+            processes.retain(|process| process.round == round);
+        }
+        Ok(is_over)
+    }
+
+    /// Adds the processes of an instance to those to be asked about.
+    fn list(&mut self, world: &World, processes: &mut Processes, id: InstanceId) {
+        let Some(instance) = world.containers.instance(id).filter(|instance| instance.is_alive()) else {
+            return;
+        };
+        let is_unit = instance.runtime.is_unit();
+        for pid in processes_in(world, instance) {
+            if self.claim(world, processes, pid, id, is_unit) {
+                self.pids.push(pid);
+            }
+        }
+    }
+
+    /// Takes note that `pid` is listed for an instance; false when it is another's or asked about already.
+    fn claim(
+        &self,
+        world: &World,
+        processes: &mut Processes,
+        pid: u32,
+        id: InstanceId,
+        is_unit: bool,
+    ) -> bool {
+        let is_of_container = |owner: InstanceId| {
+            world.containers.instance(owner).is_some_and(|owner| owner.is_alive() && !owner.runtime.is_unit())
+        };
+        if let Some(known) = processes.get_mut(pid) {
+            let is_same = !self.is_full || start_ticks(&world.host, pid) == Some(known.start_ticks);
+            if is_same {
+                if known.instance != id && is_unit && is_of_container(known.instance) {
+                    return false;
+                }
+                let is_new = known.round != self.number || known.instance != id;
+                known.instance = id;
+                known.round = self.number;
+                return is_new;
+            }
+            processes.forget(pid);
+        }
+        let owner = if is_unit { of_process(world, pid) } else { Some(id) };
+        let (Some(owner), Some(start_ticks)) = (owner, start_ticks(&world.host, pid)) else {
+            return false;
+        };
+        let is_older = start_ticks < self.started_ticks;
+        processes.begin(pid, owner, start_ticks, self.number, is_older);
+        processes.get_mut(pid).is_some()
+    }
+}
+
+/// When process `pid` started, in ticks after boot; `None` when it is gone.
+fn start_ticks(host: &Host, pid: u32) -> Option<u64> {
+    let stat = read_bounded(&host.proc(&format!("{pid}/stat")), limits::KERNEL_FILE_BYTES).ok()?;
+    pid_stat::parse(&stat).map(|stat| stat.start_ticks)
+}
+
+/// CPU time of the cgroup `path`, in nanoseconds (v1) or microseconds (v2); `None` where no hierarchy counts it.
+fn usage(hierarchies: &Hierarchies, path: &str) -> Option<u64> {
+    let read = |file: PathBuf| read_bounded(&file, limits::KERNEL_FILE_BYTES).ok();
+    let path = path.trim_start_matches('/');
+    let v1 = hierarchies.cpuacct().and_then(|mount| read(mount.join(path).join("cpuacct.usage")));
+    if let Some(text) = v1 {
+        return number::parse(&text);
+    }
+    let v2 = hierarchies.directory(Place::V2)?;
+    cpu_stat::parse(&read(v2.join(path).join("cpu.stat"))?).usage_us
+}

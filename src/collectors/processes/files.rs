@@ -1,0 +1,95 @@
+//! Living processes from `cgroup.procs` and `/proc/PID/stat`, where no BPF program can tell: what has ended in between was never
+//! there.
+
+use std::collections::BTreeMap;
+
+use super::commands::Stamp;
+use crate::containers::{InstanceId, owners};
+use crate::host::{Host, read_bounded};
+use crate::limits;
+use crate::procfs::pid_stat;
+use crate::sys::clock;
+use crate::world::World;
+
+/// When the oldest living process of each container began, and how often that changed.
+#[derive(Debug, Default)]
+pub struct Files {
+    runs: BTreeMap<InstanceId, Runs>,
+}
+
+#[derive(Debug, Default)]
+struct Runs {
+    /// When the first process of this run began.
+    began_ns: u64,
+    count: u64,
+}
+
+impl Runs {
+    /// Takes when the oldest living process began; gives the runs so far.
+    fn observe(&mut self, oldest_ns: Option<u64>) -> u64 {
+        if let Some(oldest_ns) = oldest_ns.filter(|&oldest| self.count == 0 || oldest > self.began_ns) {
+            self.count += 1;
+            self.began_ns = oldest_ns;
+        }
+        self.count
+    }
+}
+
+impl Files {
+    /// Hands every living process of a living container to `each`, and then the runs of each container to `runs`.
+    pub fn read(
+        &mut self,
+        world: &World,
+        mut each: impl FnMut(InstanceId, u32, Stamp),
+        mut runs: impl FnMut(InstanceId, u64),
+    ) {
+        let ns_per_tick = 1e9 / clock::ticks_per_second();
+        let mut budget = limits::PROCESSES;
+        for (id, instance, _) in world.containers.living() {
+            let mut pids = owners::processes(world, instance);
+            pids.truncate(budget);
+            budget -= pids.len();
+            let mut oldest_ns = None;
+            for pid in pids {
+                if let Some(stamp) = stamp(&world.host, pid, ns_per_tick) {
+                    oldest_ns = Some(oldest_ns.map_or(stamp.start_ns, |old: u64| old.min(stamp.start_ns)));
+                    each(id, pid, stamp);
+                }
+            }
+            runs(id, self.runs.entry(id).or_default().observe(oldest_ns));
+        }
+    }
+
+    /// Forgets an instance.
+    pub fn end_instance(&mut self, id: InstanceId) {
+        self.runs.remove(&id);
+    }
+}
+
+/// The process's name stands for the program it executes.
+fn stamp(host: &Host, pid: u32, ns_per_tick: f64) -> Option<Stamp> {
+    let text = read_bounded(&host.proc(&format!("{pid}/stat")), limits::KERNEL_FILE_BYTES).ok()?;
+    let stat = pid_stat::parse(&text)?;
+    let name = text.get(memchr::memchr(b'(', &text)?..memchr::memrchr(b')', &text)?)?;
+    let executed = name.iter().fold(0u64, |sum, &byte| sum.wrapping_mul(257).wrapping_add(u64::from(byte)));
+    Some(Stamp { start_ns: (stat.start_ticks as f64 * ns_per_tick) as u64, executed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_begins_when_all_that_were_there_are_gone() {
+        let mut runs = Runs::default();
+        let observed = [None, Some(0), Some(0), None, Some(7), Some(7), Some(9), Some(9)];
+        assert_eq!(observed.map(|oldest| runs.observe(oldest)), [0, 1, 1, 1, 2, 2, 3, 3]);
+    }
+
+    #[test]
+    fn this_process_began_some_time() {
+        let host = Host::new("/".as_ref(), None);
+        let stamp = stamp(&host, std::process::id(), 1e7).unwrap();
+        assert!(stamp.start_ns > 0 && stamp.executed > 0);
+    }
+}

@@ -1,0 +1,354 @@
+//! The life of containers' processes: how many, what they are, and how often a container began anew. Counted in the kernel by
+//! `bpf/life.bpf.c`; without it polled from cgroup files.
+
+mod commands;
+mod files;
+mod kernel;
+mod kinds;
+mod restarts;
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::RawFd;
+
+use self::commands::{Commands, Stamp};
+use self::files::Files;
+use self::kernel::{Counts, Kernel};
+use self::kinds::Kind;
+use self::restarts::Restarts;
+use super::{Collector, Opened, Spec, When};
+use crate::args::Enable;
+use crate::containers::InstanceId;
+use crate::containers::ledger::Ledger;
+use crate::containers::owners::{Strangers, instance_of};
+use crate::error::{Reason, Result};
+use crate::event::Event;
+use crate::info;
+use crate::limits::{self, Limit};
+use crate::metric::Desc;
+use crate::registry::Registry;
+use crate::sys::clock::MonotonicNs;
+use crate::world::World;
+
+static RESTARTS: Desc = Desc::counter(
+    "container_restarts_total",
+    "Times the container began anew: it got a process when it had none, in the same cgroup or in one that replaced it.",
+    &[],
+);
+static APPLICATION: Desc = Desc::state(
+    "container_application_type",
+    "1 for each known type of application among the container's living processes.",
+    &["application_type"],
+);
+static PROCESSES: Desc =
+    Desc::gauge("container_processes", "Living processes of the container; threads do not count.", &[]);
+static STARTED: Desc = Desc::counter(
+    "container_processes_started_total",
+    "Processes that live or have ended in the container, however short their life; those that came in from elsewhere count too.",
+    &[],
+);
+static EXITED: Desc =
+    Desc::counter("container_processes_exited_total", "Processes that have ended in the container.", &[]);
+static EXECS: Desc = Desc::counter(
+    "container_process_execs_total",
+    "Programs that processes of the container have executed.",
+    &[],
+);
+static LOST: Desc = Desc::counter(
+    "nodeprobe_process_events_lost_total",
+    "Ended processes, executed programs and first processes that are not counted: the kernel's tables were full, or it did not tell.",
+    &[],
+);
+static DOOR: Desc = Desc::state(
+    "nodeprobe_processes_door_info",
+    "How processes are followed: bpf, or files, which know nothing of those that end between two looks.",
+    &["door"],
+);
+
+/// This collector's row.
+pub static SPEC: Spec = Spec {
+    name: "processes",
+    about: "Processes of containers, restarts and types of applications, with eBPF or from cgroup files",
+    default: Enable::Auto,
+    refresh: When::Interval,
+    metrics: &[&RESTARTS, &APPLICATION, &PROCESSES, &STARTED, &EXITED, &EXECS, &LOST, &DOOR],
+    open,
+};
+
+/// Processes that are counted as started, exits, executed programs.
+const COUNTERS: usize = 3;
+
+struct Processes {
+    door: Door,
+    instances: BTreeMap<InstanceId, Instance>,
+    counts: Ledger<COUNTERS>,
+    restarts: Restarts,
+    commands: Commands,
+    /// In their order.
+    kinds: Vec<(InstanceId, Kind)>,
+    lost: u64,
+}
+
+enum Door {
+    Bpf(Box<Bpf>),
+    Files(Files),
+}
+
+struct Bpf {
+    kernel: Kernel,
+    owners: Strangers,
+    cgroups: Strangers,
+}
+
+/// One life of a container's cgroup. It is kept for a while after its end, for its last counts.
+#[derive(Default)]
+struct Instance {
+    counts: Counts,
+    /// Processes that have ended and are not gone.
+    ended: u64,
+    living: u64,
+    runs: u64,
+    started: u64,
+    exits: u64,
+    ended_ns: Option<MonotonicNs>,
+}
+
+fn open(world: &mut World) -> Result<Opened> {
+    if !world.host.is_live() {
+        let line = "the observed root is not a running host";
+        return Ok(Opened::Absent(Reason::NotLive, line.to_owned()));
+    }
+    if world.hierarchies.layout() == "none" {
+        return Ok(Opened::Absent(Reason::NotFound, "no cgroup hierarchy".to_owned()));
+    }
+    let door = match Kernel::open(&world.hierarchies) {
+        Ok(kernel) => {
+            let strangers = (Strangers::default(), Strangers::default());
+            Door::Bpf(Box::new(Bpf { kernel, owners: strangers.0, cgroups: strangers.1 }))
+        }
+        Err(error) => {
+            info!("processes: {error}; counts of started and ended ones and of executed programs are absent");
+            Door::Files(Files::default())
+        }
+    };
+    Ok(Opened::Ready(Box::new(Processes {
+        door,
+        instances: BTreeMap::new(),
+        counts: Ledger::default(),
+        restarts: Restarts::default(),
+        commands: Commands::default(),
+        kinds: Vec::new(),
+        lost: 0,
+    })))
+}
+
+impl Bpf {
+    /// Reads what the kernel has counted. Who is gone comes before who is there: who goes in between is missing for a moment
+    /// instead of being counted twice.
+    fn read(
+        &mut self,
+        world: &World,
+        instances: &mut BTreeMap<InstanceId, Instance>,
+        commands: &mut Commands,
+    ) -> Result<()> {
+        let containers = &world.containers;
+        self.kernel.each_owner(|key, counts| match instance_of(containers, key) {
+            Some(id) => {
+                if let Some(instance) = instances.get_mut(&id) {
+                    instance.counts.gone += counts.gone;
+                    instance.counts.execs += counts.execs;
+                }
+            }
+            None => self.owners.observe(key, world.now_ns),
+        })?;
+        self.owners.take_due().iter().try_for_each(|key| self.kernel.remove_owner(key))?;
+
+        let mut known: HashMap<Box<[u8]>, Option<InstanceId>> = HashMap::new();
+        self.kernel.each_process(|process| {
+            let id = known.get(process.key).copied().unwrap_or_else(|| {
+                let id = instance_of(containers, process.key);
+                known.insert(process.key.into(), id);
+                id
+            });
+            if let Some((id, instance)) = id.and_then(|id| Some((id, instances.get_mut(&id)?))) {
+                if process.has_ended {
+                    instance.ended += 1;
+                    return;
+                }
+                instance.living += 1;
+                let stamp = Stamp { start_ns: process.start_ns, executed: process.executed };
+                commands.observe(process.pid, id, stamp);
+            }
+        })?;
+
+        self.kernel.each_cgroup(|key, hierarchy, cgroup, runs| {
+            let place = world.hierarchies.place_of(hierarchy);
+            match place.and_then(|place| containers.of_root(place, cgroup)) {
+                Some(id) => {
+                    // Each hierarchy tells the same; those that a runtime does not use, nothing.
+                    if let Some(instance) = instances.get_mut(&id) {
+                        instance.runs = instance.runs.max(runs);
+                    }
+                }
+                None => self.cgroups.observe(key, world.now_ns),
+            }
+        })?;
+        self.cgroups.take_due().iter().try_for_each(|key| self.kernel.remove_cgroup(key))?;
+        // It has had processes since before the programs were attached.
+        for instance in instances.values_mut().filter(|instance| instance.living > 0) {
+            instance.runs = instance.runs.max(1);
+        }
+        Ok(())
+    }
+}
+
+impl Processes {
+    fn read(&mut self, world: &World) -> Result<()> {
+        for instance in self.instances.values_mut() {
+            (instance.counts, instance.ended, instance.living) = (Counts::default(), 0, 0);
+        }
+        self.commands.begin();
+        match &mut self.door {
+            Door::Bpf(bpf) => {
+                bpf.read(world, &mut self.instances, &mut self.commands)?;
+                self.lost = bpf.kernel.lost()?;
+            }
+            Door::Files(files) => {
+                let mut all_runs = Vec::new();
+                files.read(
+                    world,
+                    |id, pid, stamp| {
+                        if let Some(instance) = self.instances.get_mut(&id) {
+                            instance.living += 1;
+                            self.commands.observe(pid, id, stamp);
+                        }
+                    },
+                    |id, runs| all_runs.push((id, runs)),
+                );
+                for (id, runs) in all_runs {
+                    if let Some(instance) = self.instances.get_mut(&id) {
+                        instance.runs = runs;
+                    }
+                }
+            }
+        }
+        self.commands.end();
+        Ok(())
+    }
+
+    fn count(&mut self, world: &World) {
+        for (&id, instance) in &mut self.instances {
+            let Some(identity) = world.containers.instance(id).and_then(|known| known.identity) else {
+                continue;
+            };
+            if world.containers.identity(identity).is_none() {
+                continue;
+            }
+            self.restarts.observe(id, identity, instance.runs);
+            let exits = instance.counts.gone + instance.ended;
+            instance.exits = instance.exits.max(exits);
+            instance.started = instance.started.max(exits + instance.living);
+            let counts = [instance.started, instance.exits, instance.counts.execs];
+            self.counts.observe(id, identity, 0, counts);
+        }
+        let patience_ns = limits::LAST_COUNTS_TIME.as_nanos() as u64;
+        self.instances.retain(|&id, instance| {
+            let is_over = instance.ended_ns.is_some_and(|at| at + patience_ns <= world.now_ns);
+            if is_over {
+                self.counts.event(&Event::InstanceEnded(id));
+                self.restarts.end_instance(id);
+                if let Door::Files(files) = &mut self.door {
+                    files.end_instance(id);
+                }
+            }
+            !is_over
+        });
+    }
+}
+
+impl Collector for Processes {
+    fn fds(&self, wait: &mut dyn FnMut(RawFd)) {
+        self.commands.fd().into_iter().for_each(wait);
+    }
+
+    fn ready(&mut self, _world: &mut World, _fd: RawFd) -> Result<()> {
+        self.commands.read();
+        self.kinds = self.commands.kinds();
+        Ok(())
+    }
+
+    fn event(&mut self, world: &mut World, event: &Event) {
+        let identity = |id| world.containers.instance(id).and_then(|instance| instance.identity);
+        match *event {
+            Event::InstanceStarted(id) => {
+                self.instances.insert(id, Instance::default());
+                identity(id).into_iter().for_each(|identity| self.restarts.begin(identity));
+            }
+            Event::InstanceRenamed(id) => {
+                identity(id).into_iter().for_each(|identity| self.restarts.begin(identity));
+            }
+            Event::InstanceEnded(id) => {
+                if let Some(instance) = self.instances.get_mut(&id) {
+                    instance.ended_ns = Some(world.now_ns);
+                }
+            }
+            Event::IdentityEnded(identity) => {
+                self.counts.event(event);
+                self.restarts.end_identity(identity);
+            }
+            Event::CgroupsChanged => {}
+        }
+    }
+
+    fn refresh(&mut self, world: &mut World) -> Result<()> {
+        self.read(world)?;
+        if self.commands.refused > 0 {
+            world.reached.count(Limit::Processes);
+        }
+        self.count(world);
+        self.commands.ask(&world.host, world.now_ns)?;
+        self.kinds = self.commands.kinds();
+        Ok(())
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        self.commands.deadline_ns()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.commands.fd().is_some()
+    }
+
+    fn maps(&self, each: &mut dyn FnMut(RawFd)) {
+        if let Door::Bpf(bpf) = &self.door {
+            bpf.kernel.maps(each);
+        }
+    }
+
+    fn collect(&self, world: &World, out: &mut Registry) {
+        for (identity, count) in self.restarts.totals() {
+            if let Some(named) = world.containers.identity(identity) {
+                out.container(&named.labels, &RESTARTS, &[], count as f64);
+            }
+        }
+        for (id, _, named) in world.containers.living() {
+            let Some(instance) = self.instances.get(&id) else { continue };
+            out.container(&named.labels, &PROCESSES, &[], instance.living as f64);
+            let first = self.kinds.partition_point(|(known, _)| *known < id);
+            for (_, kind) in self.kinds[first..].iter().take_while(|(known, _)| *known == id) {
+                out.container(&named.labels, &APPLICATION, &[kind.word()], 1.0);
+            }
+        }
+        let Door::Bpf(_) = &self.door else {
+            out.add(&DOOR, &["files"], 1.0);
+            return;
+        };
+        for (identity, _, &[started, exits, execs]) in self.counts.totals() {
+            let Some(named) = world.containers.identity(identity) else { continue };
+            out.container(&named.labels, &STARTED, &[], started as f64);
+            out.container(&named.labels, &EXITED, &[], exits as f64);
+            out.container(&named.labels, &EXECS, &[], execs as f64);
+        }
+        out.add(&LOST, &[], self.lost as f64);
+        out.add(&DOOR, &["bpf"], 1.0);
+    }
+}

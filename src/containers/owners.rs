@@ -1,0 +1,121 @@
+//! Whose a task is: BPF programs key what they count by the cgroups of a task (`struct cgroup_ids` of `bpf/cgroup_ids.h`), files
+//! list a task's cgroups and a cgroup's tasks. Which of those is a container is decided when they are read.
+
+use std::collections::HashMap;
+
+use super::hierarchies::Place;
+use super::{Containers, Instance, InstanceId, walk};
+use crate::cgroupfs::number;
+use crate::host::read_bounded;
+use crate::limits;
+use crate::procfs::pid_cgroup;
+use crate::sys::clock::MonotonicNs;
+use crate::world::World;
+
+/// Ids of a task's cgroups by place; 0 where it is in the root, or in none.
+pub type CgroupIds = [u64; Place::ALL.len()];
+
+/// Bytes of `struct cgroup_ids`.
+pub const CGROUP_IDS: usize = size_of::<CgroupIds>();
+
+/// The container a task in these cgroups (`struct cgroup_ids`) belongs to.
+pub fn instance_of(containers: &Containers, key: &[u8]) -> Option<InstanceId> {
+    let mut ids = CgroupIds::default();
+    for (id, bytes) in ids.iter_mut().zip(key.as_chunks().0) {
+        *id = u64::from_ne_bytes(*bytes);
+    }
+    containers.of_task(&ids)
+}
+
+/// The container the process or thread `pid` is in, as /proc has it now; `None` when it is gone or in none.
+pub fn of_process(world: &World, pid: u32) -> Option<InstanceId> {
+    let table = read_bounded(&world.host.proc(&format!("{pid}/cgroup")), limits::KERNEL_FILE_BYTES).ok()?;
+    let mut ids = CgroupIds::default();
+    for membership in pid_cgroup::parse(&table) {
+        let place = match membership {
+            v2 if v2.is_v2() => Place::V2,
+            memory if memory.has_controller("memory") => Place::Memory,
+            cpu if cpu.has_controller("cpu") => Place::Cpu,
+            pids if pids.has_controller("pids") => Place::Pids,
+            _ => continue,
+        };
+        let below = membership.path.trim_start_matches('/');
+        if below.is_empty() {
+            continue;
+        }
+        if let Some(mount) = world.hierarchies.directory(place) {
+            ids[place as usize] = walk::id_of(&mount.join(below)).unwrap_or(0);
+        }
+    }
+    world.containers.of_task(&ids)
+}
+
+/// The processes in the cgroup of an instance and below it, [`limits::PROCESSES`] at most.
+///
+/// On hybrid hosts those of containers may be below their runtime's unit too: [`of_process`] says whose they are.
+pub fn processes(world: &World, instance: &Instance) -> Vec<u32> {
+    let mut found = Vec::new();
+    for (_, mount) in world.hierarchies.searched() {
+        walk::walk(mount, &instance.path, |_, path| {
+            let file = mount.join(path.trim_start_matches('/')).join("cgroup.procs");
+            let list = read_bounded(&file, limits::KERNEL_FILE_BYTES).unwrap_or_default();
+            let pids = list.split(|&byte| byte == b'\n').filter_map(number::parse);
+            // 0 is a process outside this PID namespace.
+            let pids = pids.filter_map(|pid| u32::try_from(pid).ok()).filter(|&pid| pid != 0);
+            found.extend(pids.take(limits::PROCESSES - found.len()));
+        });
+        // The same processes are in its directories of the other hierarchies, or none where the runtime uses those not.
+        if !found.is_empty() {
+            break;
+        }
+    }
+    found
+}
+
+/// Keys in the kernel that belong to no container, and since when: after a while they make room. Should one count again, nobody
+/// misses what it had.
+#[derive(Debug, Default)]
+pub struct Strangers {
+    since: HashMap<Box<[u8]>, MonotonicNs>,
+    seen: HashMap<Box<[u8]>, MonotonicNs>,
+    due: Vec<Box<[u8]>>,
+}
+
+impl Strangers {
+    /// Takes note of one in this reading.
+    pub fn observe(&mut self, key: &[u8], now_ns: MonotonicNs) {
+        let since = self.since.get(key).copied().unwrap_or(now_ns);
+        if now_ns.saturating_sub(since) < limits::STRANGER_TIME.as_nanos() as u64 {
+            self.seen.insert(key.into(), since);
+        } else {
+            self.due.push(key.into());
+        }
+    }
+
+    /// Ends the reading: the keys to be removed.
+    pub fn take_due(&mut self) -> Vec<Box<[u8]>> {
+        self.since = std::mem::take(&mut self.seen);
+        std::mem::take(&mut self.due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_go_after_a_while_unless_they_are_somebody_again() {
+        let time = limits::STRANGER_TIME.as_nanos() as u64;
+        let mut strangers = Strangers::default();
+        strangers.observe(b"a", 0);
+        strangers.observe(b"b", 0);
+        assert!(strangers.take_due().is_empty());
+        strangers.observe(b"a", time - 1);
+        assert!(strangers.take_due().is_empty());
+        strangers.observe(b"a", time);
+        strangers.observe(b"b", time);
+        assert_eq!(strangers.take_due(), [Box::from(*b"a")]);
+        strangers.observe(b"a", time);
+        assert!(strangers.take_due().is_empty());
+    }
+}
