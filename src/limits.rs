@@ -393,6 +393,26 @@ pub const OOM_INTERVAL: Duration = Duration::from_secs(60);
 /// is out of process ids unless somebody raised kernel.pid_max.
 pub const PROCESSES: usize = 65_536;
 
+/// Receive buffer for events of processes where no BPF program counts them; the kernel doubles it: some 8,000 events, those of
+/// 2,500 processes. It is memory only while events wait.
+pub const PROCESS_EVENTS_BUFFER: u32 = 4 << 20;
+
+/// Such events read in one turn, 2 us each.
+pub const PROCESS_EVENTS_PER_TURN: usize = 4_096;
+
+/// Processes looked up in /proc in one turn because of them, 20 us each.
+pub const PROCESS_LOOKS_PER_TURN: usize = 512;
+
+/// How long such events gather once some were read: long enough that a storm of them does not wake the loop for each, short
+/// enough that a process that was moved into its container and executed a program is found there.
+pub const PROCESS_EVENTS_PAUSE: Duration = Duration::from_millis(2);
+
+/// How often the lists of containers' processes are compared with what the events said: processes can be moved without one.
+pub const PROCESS_LISTS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Between two such comparisons after events were lost: in a storm that does not end they are lost again and again.
+pub const PROCESS_RESYNC_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Processes whose command line is read in one child process: 10 us each.
 pub const COMMANDS_PER_CHILD: usize = 2_048;
 

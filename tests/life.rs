@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -291,15 +291,129 @@ fn applications_are_told_from_the_command_lines_of_who_lives() {
     types_become(&agent, &cgroup, &[]);
 }
 
-#[test]
-fn without_bpf_processes_are_polled() {
-    let _turn = turn();
-    let directory = TempDir::new("life-files");
-    let caps = "-bpf,-perfmon,-sys_admin";
+/// A script that runs the agent without some capabilities.
+fn without(caps: &str, directory: &TempDir) -> PathBuf {
     let line =
         format!("exec /usr/bin/setpriv --bounding-set={caps} --inh-caps={caps} {} \"$@\"", support::BINARY);
     let script = directory.write("nodeprobe", format!("#!/bin/sh\n{line}\n"));
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    script
+}
+
+const NO_BPF: &str = "-bpf,-perfmon,-sys_admin";
+
+fn has_door(agent: &Agent, door: &str) -> bool {
+    agent.scrape().value("nodeprobe_processes_door_info", &[("door", door)]) == Some(1.0)
+}
+
+#[test]
+fn process_events_count_to_the_last_without_bpf() {
+    let _turn = turn();
+    let directory = TempDir::new("life-events");
+    let cgroup = Cgroup::docker(None);
+    let id = cgroup.container_id();
+    let agent = Agent::start_binary(&without(NO_BPF, &directory), &[]);
+    is_known(&agent, &cgroup);
+    assert!(has_door(&agent, "connector"));
+    let before_s = cpu_seconds(agent.pid());
+    cgroup.run("exec bash -c 'for n in {1..500}; do /bin/true; done; exit 0'");
+    becomes(&agent, EXITED, &id, 501.0);
+    let metrics = agent.scrape();
+    println!("500 processes: {:.3} s of processor time", cpu_seconds(agent.pid()) - before_s);
+    assert_eq!(of_container(&metrics, STARTED, &id), 501.0);
+    assert_eq!(of_container(&metrics, EXECS, &id), 501.0);
+    assert_eq!(of_container(&metrics, PROCESSES, &id), 0.0);
+    assert_eq!(of_container(&metrics, RESTARTS, &id), 0.0);
+    assert_eq!(metrics.sum(LOST, &[]), 0.0);
+    // 50 processes of eight threads that end together, one whose first thread ends before the other, and one that executes
+    // another program from a thread that is not its first.
+    cgroup.run(
+        "exec /usr/bin/python3 -S -E -c 'import os, threading, time, ctypes
+for n in range(50):
+    pid = os.fork()
+    if not pid:
+        gate = threading.Barrier(9)
+        for t in range(8): threading.Thread(target=gate.wait).start()
+        gate.wait()
+        os._exit(0)
+    os.waitpid(pid, 0)
+if not os.fork():
+    def stay():
+        time.sleep(0.3)
+        os._exit(0)
+    threading.Thread(target=stay).start()
+    ctypes.CDLL(None).syscall(60, 0)
+os.wait()
+if not os.fork():
+    threading.Thread(target=lambda: os.execv(\"/bin/true\", [\"true\"])).start()
+    time.sleep(100)
+os.wait()'",
+    );
+    becomes(&agent, EXITED, &id, 554.0);
+    becomes(&agent, RESTARTS, &id, 1.0);
+    let metrics = agent.scrape();
+    assert_eq!(of_container(&metrics, STARTED, &id), 554.0);
+    assert_eq!(of_container(&metrics, EXECS, &id), 503.0);
+    // Five runs in the same second, each long enough to be looked at.
+    let began = Instant::now();
+    for _ in 0..5 {
+        let _run = Sleeper::start(&cgroup);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    println!("five restarts in {:?}", began.elapsed());
+    becomes(&agent, RESTARTS, &id, 6.0);
+    becomes(&agent, EXITED, &id, 559.0);
+    // A shell that moves itself and then forks, a run like all others.
+    cgroup.run("for n in {1..20}; do /bin/true; done; exit 0");
+    becomes(&agent, RESTARTS, &id, 7.0);
+    let kept = start_as(&cgroup, Path::new("/bin/sleep"), "redis-server", &["1000"]);
+    types_become(&agent, &cgroup, &["redis"]);
+    drop(kept);
+    becomes(&agent, PROCESSES, &id, 0.0);
+}
+
+#[test]
+fn lost_process_events_are_counted_and_who_lives_is_found_again() {
+    let _turn = turn();
+    let directory = TempDir::new("life-lost");
+    let cgroup = Cgroup::docker(None);
+    let id = cgroup.container_id();
+    let early = Sleeper::start(&cgroup);
+    let agent = Agent::start_binary(&without(NO_BPF, &directory), &[]);
+    becomes(&agent, PROCESSES, &id, 1.0);
+    assert!(has_door(&agent, "connector"));
+    agent.signal(libc::SIGSTOP);
+    cgroup.run(
+        "exec /usr/bin/python3 -S -E -c 'import os
+for n in range(15000):
+    pid = os.fork()
+    if not pid: os._exit(0)
+    os.waitpid(pid, 0)'",
+    );
+    drop(early);
+    let _late = [(); 3].map(|()| Sleeper::start(&cgroup));
+    agent.signal(libc::SIGCONT);
+    becomes(&agent, PROCESSES, &id, 3.0);
+    let metrics = agent.scrape();
+    println!("{} events lost", metrics.sum(LOST, &[]));
+    assert!(metrics.sum(LOST, &[]) > 0.0);
+    let before = of_container(&metrics, EXITED, &id);
+    cgroup.run("exec bash -c 'for n in {1..20}; do /bin/true; done; exit 0'");
+    becomes(&agent, EXITED, &id, before + 21.0);
+    becomes(&agent, PROCESSES, &id, 3.0);
+}
+
+/// Processor time a process has used.
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    stat.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
+}
+
+#[test]
+fn without_bpf_and_process_events_processes_are_polled() {
+    let _turn = turn();
+    let directory = TempDir::new("life-files");
+    let script = without(&format!("{NO_BPF},-net_admin"), &directory);
     let cgroup = Cgroup::docker(None);
     let id = cgroup.container_id();
     let first = Sleeper::start(&cgroup);

@@ -22,6 +22,7 @@ pub mod conntrack;
 pub mod generic;
 pub mod link;
 pub mod message;
+pub mod proc_events;
 pub mod request;
 pub mod socket_diag;
 pub mod taskstats;

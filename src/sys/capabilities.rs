@@ -47,6 +47,9 @@ const CAPABILITIES: [&str; 41] = [
     "checkpoint_restore",
 ];
 
+/// The bit of `CAP_NET_ADMIN`.
+pub const NET_ADMIN: u64 = 1 << 12;
+
 /// The bit of `CAP_NET_RAW`.
 pub const NET_RAW: u64 = 1 << 13;
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
 
 use super::namespace::NetworkNamespace;
 
@@ -48,6 +49,33 @@ impl NetlinkSocket {
         protocol: i32,
     ) -> io::Result<NetlinkSocket> {
         namespace.run(home, || NetlinkSocket::open(protocol))?
+    }
+
+    /// Like [`NetlinkSocket::open_in`], in the namespace the file `initial` (`/proc/1/ns/net`) stands for: some protocols are
+    /// there and nowhere else. Without the right to look at it, in the own one, which may be the same.
+    ///
+    /// # Errors
+    /// Those of [`NetlinkSocket::open_in`].
+    pub fn open_initial(initial: &Path, protocol: i32) -> io::Result<NetlinkSocket> {
+        match NetworkNamespace::open(initial) {
+            Ok(initial) => NetlinkSocket::open_in(&initial, &NetworkNamespace::own()?, protocol),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => NetlinkSocket::open(protocol),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Has the kernel send to this socket what it sends to the multicast groups in `groups`, a bit each, the first the lowest.
+    ///
+    /// # Errors
+    /// EPERM without CAP_NET_ADMIN, for most protocols.
+    pub fn join(&self, groups: u32) -> io::Result<()> {
+        // SAFETY: all zeros are a valid sockaddr_nl.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+        address.nl_groups = groups;
+        let size = size_of_val(&address) as libc::socklen_t;
+        // SAFETY: pointer and length are those of the address.
+        super::check(unsafe { libc::bind(self.0.as_raw_fd(), (&raw const address).cast(), size) }).map(drop)
     }
 
     /// Sends one request to the kernel.

@@ -66,8 +66,16 @@ impl Files {
     }
 }
 
+/// Whether a process is there and has not ended.
+pub fn is_alive(host: &Host, pid: u32) -> bool {
+    let text =
+        read_bounded(&host.proc(&format!("{pid}/stat")), limits::KERNEL_FILE_BYTES).unwrap_or_default();
+    let state = memchr::memrchr(b')', &text).and_then(|at| text.get(at + 2));
+    state.is_some_and(|state| !b"ZX".contains(state))
+}
+
 /// The process's name stands for the program it executes.
-fn stamp(host: &Host, pid: u32, ns_per_tick: f64) -> Option<Stamp> {
+pub fn stamp(host: &Host, pid: u32, ns_per_tick: f64) -> Option<Stamp> {
     let text = read_bounded(&host.proc(&format!("{pid}/stat")), limits::KERNEL_FILE_BYTES).ok()?;
     let stat = pid_stat::parse(&text)?;
     let name = text.get(memchr::memchr(b'(', &text)?..memchr::memrchr(b')', &text)?)?;

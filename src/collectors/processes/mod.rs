@@ -1,16 +1,19 @@
 //! The life of containers' processes: how many, what they are, and how often a container began anew. Counted in the kernel by
-//! `bpf/life.bpf.c`; without it polled from cgroup files.
+//! `bpf/life.bpf.c`; without it from the events the kernel tells, or polled from cgroup files.
 
 mod commands;
+mod connector;
 mod files;
 mod kernel;
 mod kinds;
 mod restarts;
+mod table;
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::RawFd;
 
 use self::commands::{Commands, Stamp};
+use self::connector::Connector;
 use self::files::Files;
 use self::kernel::{Counts, Kernel};
 use self::kinds::Kind;
@@ -20,7 +23,7 @@ use crate::args::Enable;
 use crate::containers::InstanceId;
 use crate::containers::ledger::Ledger;
 use crate::containers::owners::{Strangers, instance_of};
-use crate::error::{Reason, Result};
+use crate::error::{Error, Reason, Result};
 use crate::event::Event;
 use crate::info;
 use crate::limits::{self, Limit};
@@ -55,19 +58,19 @@ static EXECS: Desc = Desc::counter(
 );
 static LOST: Desc = Desc::counter(
     "nodeprobe_process_events_lost_total",
-    "Ended processes, executed programs and first processes that are not counted: the kernel's tables were full, or it did not tell.",
+    "Ended processes, executed programs and first processes that are not counted: the kernel's tables were full, or it did not tell; with process events, events of the host that were dropped.",
     &[],
 );
 static DOOR: Desc = Desc::state(
     "nodeprobe_processes_door_info",
-    "How processes are followed: bpf, or files, which know nothing of those that end between two looks.",
+    "How processes are followed: bpf, connector (the kernel's process events), or files, which know nothing of those that end between two looks.",
     &["door"],
 );
 
 /// This collector's row.
 pub static SPEC: Spec = Spec {
     name: "processes",
-    about: "Processes of containers, restarts and types of applications, with eBPF or from cgroup files",
+    about: "Processes of containers, restarts and types of applications, with eBPF, process events or cgroup files",
     default: Enable::Auto,
     refresh: When::Interval,
     metrics: &[&RESTARTS, &APPLICATION, &PROCESSES, &STARTED, &EXITED, &EXECS, &LOST, &DOOR],
@@ -86,10 +89,13 @@ struct Processes {
     /// In their order.
     kinds: Vec<(InstanceId, Kind)>,
     lost: u64,
+    /// What went wrong between two refreshes.
+    problem: Option<Error>,
 }
 
 enum Door {
     Bpf(Box<Bpf>),
+    Connector(Box<Connector>),
     Files(Files),
 }
 
@@ -125,10 +131,18 @@ fn open(world: &mut World) -> Result<Opened> {
             let strangers = (Strangers::default(), Strangers::default());
             Door::Bpf(Box::new(Bpf { kernel, owners: strangers.0, cgroups: strangers.1 }))
         }
-        Err(error) => {
-            info!("processes: {error}; counts of started and ended ones and of executed programs are absent");
-            Door::Files(Files::default())
-        }
+        Err(error) => match Connector::open(world) {
+            Ok(connector) => {
+                info!("processes: {error}; the kernel's process events are followed");
+                Door::Connector(Box::new(connector))
+            }
+            Err(other) => {
+                info!(
+                    "processes: {error}; {other}; counts of started and ended ones and of executed programs are absent"
+                );
+                Door::Files(Files::default())
+            }
+        },
     };
     Ok(Opened::Ready(Box::new(Processes {
         door,
@@ -138,6 +152,7 @@ fn open(world: &mut World) -> Result<Opened> {
         commands: Commands::default(),
         kinds: Vec::new(),
         lost: 0,
+        problem: None,
     })))
 }
 
@@ -202,6 +217,13 @@ impl Bpf {
 }
 
 impl Processes {
+    fn connector(&self) -> Option<&Connector> {
+        match &self.door {
+            Door::Connector(connector) => Some(connector),
+            _ => None,
+        }
+    }
+
     fn read(&mut self, world: &World) -> Result<()> {
         for instance in self.instances.values_mut() {
             (instance.counts, instance.ended, instance.living) = (Counts::default(), 0, 0);
@@ -211,6 +233,19 @@ impl Processes {
             Door::Bpf(bpf) => {
                 bpf.read(world, &mut self.instances, &mut self.commands)?;
                 self.lost = bpf.kernel.lost()?;
+            }
+            Door::Connector(connector) => {
+                connector.refresh(world)?;
+                self.lost = connector.lost();
+                for (id, tally) in connector.table().tallies() {
+                    if let Some(instance) = self.instances.get_mut(&id) {
+                        instance.counts = Counts { gone: tally.ended, execs: tally.execs };
+                        (instance.living, instance.runs) = (tally.living, tally.runs);
+                    }
+                }
+                for (pid, id, stamp) in connector.table().living() {
+                    self.commands.observe(pid, id, stamp);
+                }
             }
             Door::Files(files) => {
                 let mut all_runs = Vec::new();
@@ -256,8 +291,10 @@ impl Processes {
             if is_over {
                 self.counts.event(&Event::InstanceEnded(id));
                 self.restarts.end_instance(id);
-                if let Door::Files(files) = &mut self.door {
-                    files.end_instance(id);
+                match &mut self.door {
+                    Door::Bpf(_) => {}
+                    Door::Connector(connector) => connector.end_instance(id),
+                    Door::Files(files) => files.end_instance(id),
                 }
             }
             !is_over
@@ -267,10 +304,16 @@ impl Processes {
 
 impl Collector for Processes {
     fn fds(&self, wait: &mut dyn FnMut(RawFd)) {
-        self.commands.fd().into_iter().for_each(wait);
+        let events = self.connector().and_then(Connector::fd);
+        events.into_iter().chain(self.commands.fd()).for_each(wait);
     }
 
-    fn ready(&mut self, _world: &mut World, _fd: RawFd) -> Result<()> {
+    fn ready(&mut self, world: &mut World, fd: RawFd) -> Result<()> {
+        if let Door::Connector(connector) = &mut self.door
+            && connector.fd() == Some(fd)
+        {
+            return connector.read(world);
+        }
         self.commands.read();
         self.kinds = self.commands.kinds();
         Ok(())
@@ -281,6 +324,9 @@ impl Collector for Processes {
         match *event {
             Event::InstanceStarted(id) => {
                 self.instances.insert(id, Instance::default());
+                if let Door::Connector(connector) = &mut self.door {
+                    connector.begin_instance(world, id);
+                }
                 identity(id).into_iter().for_each(|identity| self.restarts.begin(identity));
             }
             Event::InstanceRenamed(id) => {
@@ -307,11 +353,24 @@ impl Collector for Processes {
         self.count(world);
         self.commands.ask(&world.host, world.now_ns)?;
         self.kinds = self.commands.kinds();
-        Ok(())
+        self.problem.take().map_or(Ok(()), Err)
     }
 
     fn deadline_ns(&self) -> Option<u64> {
-        self.commands.deadline_ns()
+        let resync_ns = self.connector().and_then(Connector::resync_ns);
+        resync_ns.into_iter().chain(self.commands.deadline_ns()).min()
+    }
+
+    fn tick_ns(&self) -> Option<u64> {
+        self.connector().and_then(Connector::read_ns)
+    }
+
+    fn tick(&mut self, world: &mut World) {
+        if let Door::Connector(connector) = &mut self.door
+            && let Err(error) = connector.read(world)
+        {
+            self.problem = Some(error);
+        }
     }
 
     fn is_busy(&self) -> bool {
@@ -338,10 +397,15 @@ impl Collector for Processes {
                 out.container(&named.labels, &APPLICATION, &[kind.word()], 1.0);
             }
         }
-        let Door::Bpf(_) = &self.door else {
-            out.add(&DOOR, &["files"], 1.0);
-            return;
+        let door = match &self.door {
+            Door::Bpf(_) => "bpf",
+            Door::Connector(_) => "connector",
+            Door::Files(_) => "files",
         };
+        out.add(&DOOR, &[door], 1.0);
+        if matches!(self.door, Door::Files(_)) {
+            return;
+        }
         for (identity, _, &[started, exits, execs]) in self.counts.totals() {
             let Some(named) = world.containers.identity(identity) else { continue };
             out.container(&named.labels, &STARTED, &[], started as f64);
@@ -349,6 +413,5 @@ impl Collector for Processes {
             out.container(&named.labels, &EXECS, &[], execs as f64);
         }
         out.add(&LOST, &[], self.lost as f64);
-        out.add(&DOOR, &["bpf"], 1.0);
     }
 }
