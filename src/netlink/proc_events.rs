@@ -56,8 +56,8 @@ pub enum Event {
     },
     /// The answer to a request, sent to everybody who listens.
     Answer {
-        /// The sequence number in the request.
-        sequence: u32,
+        /// The number in the request, and one.
+        number: u32,
         /// 0 when it succeeded.
         errno: i32,
     },
@@ -73,25 +73,26 @@ pub struct Told {
 }
 
 /// Writes the request to be told; it is answered.
-pub fn request_events(bytes: &mut Vec<u8>, sequence: u32) {
-    request(bytes, sequence, LISTEN);
+pub fn request_events(bytes: &mut Vec<u8>, number: u32) {
+    request(bytes, number, LISTEN);
 }
 
 /// Writes the request not to be told any more.
-pub fn request_silence(bytes: &mut Vec<u8>, sequence: u32) {
-    request(bytes, sequence, IGNORE);
+pub fn request_silence(bytes: &mut Vec<u8>, number: u32) {
+    request(bytes, number, IGNORE);
 }
 
-fn request(bytes: &mut Vec<u8>, sequence: u32, operation: u32) {
+fn request(bytes: &mut Vec<u8>, number: u32, operation: u32) {
     let mut body = Vec::with_capacity(HEADER.saturating_add(4));
-    for number in [GROUP, VALUE, sequence, 0] {
-        body.extend_from_slice(&number.to_ne_bytes());
+    // The number is in `ack`: in `seq` the kernel puts a count of its own.
+    for field in [GROUP, VALUE, 0, number] {
+        body.extend_from_slice(&field.to_ne_bytes());
     }
-    for number in [4u16, 0] {
-        body.extend_from_slice(&number.to_ne_bytes());
+    for field in [4u16, 0] {
+        body.extend_from_slice(&field.to_ne_bytes());
     }
     body.extend_from_slice(&operation.to_ne_bytes());
-    Request::start(bytes, libc::NLMSG_DONE as u16, 0, sequence).raw(&body).finish();
+    Request::start(bytes, libc::NLMSG_DONE as u16, 0, 0).raw(&body).finish();
 }
 
 /// Reads an event; `None` for other messages, those that are too short, and kinds that are of no interest.
@@ -107,7 +108,7 @@ pub fn parse(message: &Message<'_>) -> Option<Told> {
         EXEC => Event::Exec { pid: number(0)?, tgid: number(1)? },
         EXIT => Event::Exit { pid: number(0)?, tgid: number(1)? },
         NONE => Event::Answer {
-            sequence: u32_at(body, 8)?,
+            number: u32_at(body, 12)?,
             errno: i32::try_from(number(0)?).unwrap_or(libc::EINVAL),
         },
         _ => return None,
@@ -124,7 +125,7 @@ mod tests {
     /// What Linux 6.18 sends.
     fn sample(what: u32, numbers: &[u32]) -> Vec<u8> {
         let mut body = Vec::new();
-        for number in [GROUP, VALUE, 7, 1] {
+        for number in [GROUP, VALUE, 1234, 7] {
             body.extend(number.to_ne_bytes());
         }
         body.extend(40u16.to_ne_bytes());
@@ -151,7 +152,7 @@ mod tests {
         assert_eq!(event(FORK, &[1, 2, 3, 4]), Some(fork));
         assert_eq!(event(EXEC, &[5, 6]), Some(Event::Exec { pid: 5, tgid: 6 }));
         assert_eq!(event(EXIT, &[7, 8, 0, 17]), Some(Event::Exit { pid: 7, tgid: 8 }));
-        assert_eq!(event(NONE, &[1]), Some(Event::Answer { sequence: 7, errno: 1 }));
+        assert_eq!(event(NONE, &[1]), Some(Event::Answer { number: 7, errno: 1 }));
         assert_eq!(event(4, &[1, 2, 3, 4]), None, "PROC_EVENT_UID");
         assert_eq!(told(&sample(EXEC, &[])).unwrap().at_ns, 123_456_789_012);
     }
@@ -162,7 +163,7 @@ mod tests {
         for (write, operation) in [(request_events as fn(&mut Vec<u8>, u32), 1u32), (request_silence, 2)] {
             write(&mut bytes, 9);
             assert_eq!(bytes.len(), 40);
-            assert_eq!(bytes[16..36], [1, 0, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0]);
+            assert_eq!(bytes[16..36], [1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 4, 0, 0, 0]);
             assert_eq!(bytes[36..], operation.to_ne_bytes());
         }
     }

@@ -192,17 +192,17 @@ impl EventSocket {
         socket.set_receive_buffer(buffer_bytes).context("process events: receive buffer")?;
         socket.join(1 << (proc_events::GROUP - 1)).context("process events")?;
         let mut request = Vec::new();
-        let sequence = std::process::id();
-        proc_events::request_events(&mut request, sequence);
+        let number = std::process::id();
+        proc_events::request_events(&mut request, number);
         socket.send(&request).context("process events")?;
         let mut events = EventSocket { socket, datagram: vec![0; DATAGRAM], dropped: 0 };
-        events.await_answer(sequence).context("process events")?;
+        events.await_answer(number + 1).context("process events")?;
         events.newly_dropped();
         Ok(events)
     }
 
     /// Events may come before it, and are left out: who they are about is found in the lists.
-    fn await_answer(&mut self, sequence: u32) -> Result<()> {
+    fn await_answer(&mut self, wanted: u32) -> Result<()> {
         let deadline_ns = clock::monotonic_ns() + ANSWER_NS;
         while clock::monotonic_ns() < deadline_ns {
             let datagram = match self.socket.receive(&mut self.datagram) {
@@ -213,8 +213,8 @@ impl EventSocket {
             };
             for told in message::parse(datagram).filter_map(|message| proc_events::parse(&message)) {
                 match told.event {
-                    Event::Answer { sequence: known, errno: 0 } if known == sequence => return Ok(()),
-                    Event::Answer { sequence: known, errno } if known == sequence => {
+                    Event::Answer { number, errno: 0 } if number == wanted => return Ok(()),
+                    Event::Answer { number, errno } if number == wanted => {
                         return Err(Error::from_errno(errno));
                     }
                     _ => {}
