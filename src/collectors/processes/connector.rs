@@ -19,9 +19,6 @@ use crate::world::World;
 /// Room for a datagram; an event takes 76 bytes.
 const DATAGRAM: usize = 4096;
 
-/// How long the answer to the request is awaited; it is made while the request is sent.
-const ANSWER_NS: u64 = 1_000_000_000;
-
 /// The events, and who lives as they say.
 pub struct Connector {
     events: EventSocket,
@@ -196,16 +193,16 @@ impl EventSocket {
         proc_events::request_events(&mut request, number);
         socket.send(&request).context("process events")?;
         let mut events = EventSocket { socket, datagram: vec![0; DATAGRAM], dropped: 0 };
-        events.await_answer(number + 1).context("process events")?;
+        events.take_answer(number + 1).context("process events")?;
         events.newly_dropped();
         Ok(events)
     }
 
-    /// Events may come before it, and are left out: who they are about is found in the lists.
-    fn await_answer(&mut self, wanted: u32) -> Result<()> {
-        let deadline_ns = clock::monotonic_ns() + ANSWER_NS;
-        while clock::monotonic_ns() < deadline_ns {
-            let datagram = match self.socket.receive(&mut self.datagram) {
+    /// The answer was made before the request's send returned. Events may come before it, and are left out: who they are about is
+    /// found in the lists.
+    fn take_answer(&mut self, wanted: u32) -> Result<()> {
+        for _ in 0..limits::PROCESS_EVENTS_PER_TURN {
+            let datagram = match self.socket.receive_now(&mut self.datagram) {
                 Ok(datagram) => datagram,
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
