@@ -393,14 +393,14 @@ pub const OOM_INTERVAL: Duration = Duration::from_secs(60);
 /// is out of process ids unless somebody raised kernel.pid_max.
 pub const PROCESSES: usize = 65_536;
 
-/// Receive buffer for events of processes where no BPF program counts them; the kernel doubles it: some 8,000 events, those of
-/// 2,500 processes. It is memory only while events wait.
+/// Receive buffer for events of processes where no BPF program counts them; the kernel doubles it: some 7,000 events, those of
+/// 2,300 processes. It is memory only while events wait.
 pub const PROCESS_EVENTS_BUFFER: u32 = 4 << 20;
 
-/// Such events read in one turn, 2 us each.
+/// Such events read in one turn.
 pub const PROCESS_EVENTS_PER_TURN: usize = 4_096;
 
-/// Processes looked up in /proc in one turn because of them, 20 us each.
+/// Processes looked up in /proc in one turn because of them: each takes up to three small files.
 pub const PROCESS_LOOKS_PER_TURN: usize = 512;
 
 /// How long such events gather once some were read: long enough that a storm of them does not wake the loop for each, short
