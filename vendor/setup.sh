@@ -1,5 +1,5 @@
 #!/bin/bash
-# vendor/setup.sh build|test|check|bpf|fuzz: install what the make target of that name needs and does not find.
+# vendor/setup.sh build|test|check|bpf|fuzz|vm: install what the make target of that name needs and does not find.
 # Debian and Ubuntu packages, the Rust toolchain of rust-toolchain.toml and its musl target. Does nothing, in well
 # under a second, when everything is there.
 #   STD=auto (default)  Rust's ready-made musl target; when it cannot be had, get ready to compile std here
@@ -21,7 +21,9 @@ build="clang=clang llvm=llvm-strip musl-tools=musl-gcc linux-libc-dev=/usr/inclu
 bpf="clang=clang llvm=llvm-strip bpftool=bpftool linux-libc-dev=/usr/include/linux/bpf.h"
 check="clang-format=clang-format"
 test="prometheus=promtool prometheus=prometheus curl=curl python3=python3 iproute2=ip util-linux=unshare
- procps=pkill strace=strace nftables=nft"
+ procps=pkill strace=strace nftables=nft containerd=containerd docker.io=dockerd docker.io=docker podman=podman
+ runc=runc busybox-static=busybox"
+vm="qemu-system-x86=qemu-system-x86_64 mmdebstrap=mmdebstrap e2fsprogs=mke2fs"
 # libFuzzer and AddressSanitizer, which clang has where it says so itself.
 fuzz="g++=c++ libclang-rt-dev=$(clang -print-resource-dir 2>/dev/null)/lib/linux/libclang_rt.fuzzer-$(uname -m).a"
 case $want in
@@ -30,7 +32,8 @@ fuzz) list="$build $fuzz" ;;
 check) list="$build $check" ;;
 test) list="$build $check $test" ;;
 bpf) list=$bpf ;;
-*) say "build, check, test, bpf or fuzz, not '$want'"; exit 2 ;;
+vm) list=$vm ;;
+*) say "build, check, test, bpf, fuzz or vm, not '$want'"; exit 2 ;;
 esac
 
 missing=""
@@ -50,8 +53,13 @@ if [ -n "$missing" ]; then
 	fi
 	say "installing:$missing"
 	try3 apt update || say "the package lists may be old"
-	case "$missing " in *" prometheus "*)
-		# Only its programs are wanted: do not let the package start a server, unless the machine has a policy of its own.
+	# Newer suites have docker's command in a package of its own.
+	case "$missing " in *" docker.io "*)
+		! apt-cache show docker-cli >/dev/null 2>&1 || missing="$missing docker-cli"
+		;;
+	esac
+	case "$missing " in *" prometheus "* | *" docker.io "* | *" containerd "* | *" podman "*)
+		# Only their programs are wanted: do not let a package start a server, unless the machine has a policy of its own.
 		policy=/usr/sbin/policy-rc.d
 		if [ ! -e $policy ]; then
 			trap 'root rm -f $policy' EXIT
@@ -63,6 +71,7 @@ if [ -n "$missing" ]; then
 	try3 install
 fi
 
+[ "$want" != vm ] || exit 0
 if ! command -v rustc >/dev/null; then
 	say "no rustc: install rustup first (https://rustup.rs); it fetches the version in rust-toolchain.toml by itself"
 	exit 2

@@ -20,6 +20,7 @@ mod clang;
 pub mod imds;
 pub mod netns;
 pub mod puppet;
+pub mod runtimes;
 pub mod tcp;
 
 #[allow(unused_imports, reason = "every test file uses its own part")]
