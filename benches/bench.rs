@@ -26,6 +26,8 @@ use nodeprobe::sys::{clock, process};
 mod clang;
 #[path = "bench/connect.rs"]
 mod connect;
+#[path = "bench/logs.rs"]
+mod logs;
 #[path = "bench/programs.rs"]
 mod programs;
 
@@ -40,6 +42,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("connect", connect::connect),
     ("programs", programs::maps),
     ("empty", programs::empty),
+    ("logs", logs::logs),
 ];
 
 /// The hidden section that `connect` runs in a process of its own, inside a container's cgroup.

@@ -83,6 +83,12 @@ impl Level {
         WORDS.position(word).map(|position| WORD_LEVELS[position])
     }
 
+    /// The level of what stands alone in brackets: `[error]`, `[core:error]` of Apache, `[Note]` and `[System]` of MySQL.
+    pub fn of_group(inside: &[u8]) -> Option<Level> {
+        let last = inside.rsplit(|&byte| byte == b':').next()?;
+        Level::of_word(last).or_else(|| IN_BRACKETS.contains(last).then_some(Level::Info))
+    }
+
     /// The level of glog's, logcat's and serilog's letters.
     pub fn of_letter(letter: u8) -> Option<Level> {
         Some(match letter {
@@ -146,6 +152,9 @@ words! {
     "debug4" => Debug,
     "debug5" => Debug,
 }
+
+/// Words that name a level, information, only in brackets.
+static IN_BRACKETS: Words<2> = Words::new(["note", "system"]);
 
 /// Words in front of a message's first colon that name a level only there.
 static BEFORE_COLON: Words<5> = Words::new(["fail", "dbug", "trce", "vrb", "note"]);

@@ -148,7 +148,8 @@ fn each_record(source: &mut dyn Read, framing: Framing, mut take: impl FnMut(&[u
         filled += count;
         let mut at = 0;
         while let Some((record, taken)) = framing.record(&data[at..filled]) {
-            if !std::mem::take(&mut skipping) && !(record.is_empty() && framing == Framing::Lengths) {
+            let is_rest = std::mem::take(&mut skipping);
+            if !(is_rest || record.is_empty() && framing == Framing::Lengths) {
                 take(record);
             }
             at += taken;

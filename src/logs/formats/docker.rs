@@ -9,8 +9,7 @@ pub const FORMAT: Format = Format { name: "docker", framing: Framing::Lines, dec
 
 fn decode<'a>(record: &'a [u8], buffer: &'a mut Vec<u8>) -> Option<Piece<'a>> {
     let (mut log, mut stream) = (None, Stream::Stdout);
-    let mut flat = Flat::new(record)?;
-    while let Some((key, value)) = flat.next() {
+    for (key, value) in Flat::new(record)? {
         match (key, value) {
             (b"log", Value::String(text)) => log = Some(text),
             (b"stream", Value::String(word)) => {

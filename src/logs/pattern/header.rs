@@ -166,11 +166,16 @@ impl<'a> Scan<'a> {
         dashed
     }
 
+    /// Whether a level comes next, or `name - LEVEL` as Python's logging has it.
     fn is_level_next(&self) -> bool {
-        let rest = &self.line[self.at..];
-        let word = &rest[..rest.iter().take(12).position(|&byte| byte == b' ').unwrap_or(rest.len().min(12))];
-        let word = trim(word, b":,");
-        is_upper(word) && Level::of_word(word).is_some()
+        let rest = &self.line[self.at..self.line.len().min(self.at + AHEAD_BYTES)];
+        let mut words = rest.split(|&byte| is_blank(byte)).filter(|word| !word.is_empty());
+        let is_level = |word: &[u8]| {
+            let word = trim(word, b":,");
+            is_upper(word) && Level::of_word(word).is_some()
+        };
+        words.next().is_some_and(is_level)
+            || words.next() == Some(&b"-"[..]) && words.next().is_some_and(is_level)
     }
 
     /// `[...]` at the start of a line, or after a time or level.
@@ -209,7 +214,7 @@ impl<'a> Scan<'a> {
                 let mut words = inside.split(|&byte| is_blank(byte)).skip(1);
                 words.find(|word| is_upper(word)).and_then(Level::of_word)
             } else {
-                Level::of_word(inside)
+                Level::of_group(inside)
             };
         }
         self.timed |= clock;
@@ -346,7 +351,7 @@ fn is_level_in_capitals(word: &[u8], timed: bool) -> bool {
     is_upper(bare) && (Level::of_word(bare).is_some() || timed && Level::of_postgres(word).is_some())
 }
 
-/// `name:`, `name[pid]:`, `name(x)[pid]:`
+/// `name:`, `path::name:`, `name[pid]:`, `name(x)[pid]:`
 fn is_component(text: &[u8]) -> bool {
     let [first, name @ .., b':'] = text else {
         return false;
@@ -361,7 +366,15 @@ fn is_component(text: &[u8]) -> bool {
                 b'_' | b'.' | b'$' | b'/' | b'(' | b')' | b'<' | b'>' | b'@' | b'*' | b'#' | b'-'
             )
     };
-    let mut rest = &name[name.iter().take_while(is_name).count()..];
+    let mut rest = name;
+    loop {
+        rest = &rest[rest.iter().take_while(is_name).count()..];
+        // `app::server:` of Rust.
+        match rest.strip_prefix(b"::") {
+            Some(path) => rest = path,
+            None => break,
+        }
+    }
     for (open, close) in [(b'[', b']'), (b'(', b')')] {
         if rest.first() == Some(&open) {
             match memchr(close, rest) {
@@ -373,7 +386,7 @@ fn is_component(text: &[u8]) -> bool {
     rest.is_empty()
 }
 
-/// A dotted name such as `org.example.App`, also with `/`, `$` or `::`.
+/// A dotted name such as `org.example.App`, also with `/` or `$`.
 fn is_logger(text: &[u8]) -> bool {
     let Some((first, rest)) = text.split_first() else {
         return false;
@@ -414,8 +427,12 @@ mod tests {
             ("2026-01-02 10:00:00.000 UTC [12] FATAL:  no", "critical", "no"),
             ("10:00:00.123 [main] WARN  c.e.App - Low", "warning", "Low"),
             ("2026/01/02 10:00:00 [error] 29#29: *1 open() failed", "error", "open() failed"),
+            ("2026-01-02T10:00:00.1Z  INFO app::server: ready", "info", "ready"),
+            ("2026-01-02 10:00:00,1 - celery.worker - WARNING - slow", "warning", "slow"),
+            ("2026-01-02 10:00:00,1 - chrome - slow down", "unknown", "chrome - slow down"),
             ("WARNING:root:disk is low", "warning", "disk is low"),
             ("WARNING:urllib3.connectionpool:disk is low", "warning", "disk is low"),
+            ("[Sun Dec 04 04:47:44 2025] [core:error] [pid 7] gone", "error", "gone"),
             ("E something", "unknown", "E something"),
             ("an error in the middle", "unknown", "an error in the middle"),
             ("", "unknown", ""),

@@ -299,7 +299,7 @@ impl Scan<'_, '_> {
         }
         let mut at = start;
         while at < end && self.out.len < TOKENS {
-            let piece = text[at..end].windows(2).position(|pair| splits(pair)).map_or(end, |gap| at + gap);
+            let piece = text[at..end].windows(2).position(splits).map_or(end, |gap| at + gap);
             let seen = text[at..piece].iter().fold(0, |seen, &byte| seen | class(byte));
             self.token(at, piece, seen, end);
             at = piece + text[piece..end].iter().take_while(|&&byte| byte == text[piece]).count();

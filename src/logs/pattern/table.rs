@@ -20,11 +20,6 @@ pub struct Table<E> {
 }
 
 impl<E: Entry> Table<E> {
-    /// How many entries there are.
-    pub fn len(&self) -> usize {
-        self.used
-    }
-
     /// Bytes allocated.
     pub fn bytes(&self) -> usize {
         self.slots.capacity() * size_of::<E>()
@@ -152,7 +147,6 @@ mod tests {
             assert!(table.insert(Known { hash, root: number, node: 0 }, 1000));
         }
         assert!(!table.insert(Known { hash: 1, root: 1, node: 0 }, 1000));
-        assert_eq!(table.len(), 1000);
         assert_eq!(table.find(500 << 8).map(|known| known.root), Some(500));
         assert!(table.find(1).is_none());
         assert_eq!(table.entries().count(), 1000);
