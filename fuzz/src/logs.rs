@@ -15,7 +15,7 @@ fn records(format: &str, data: &[u8]) {
         panic!("no format {format}");
     };
     let mut pipeline = Pipeline::new(format, CAPS);
-    let step_ns = if data.len() % 2 == 0 { SECOND_NS / 2 } else { SECOND_NS * 1800 };
+    let step_ns = if data.len().is_multiple_of(2) { SECOND_NS / 2 } else { SECOND_NS * 1800 };
     let (mut rest, mut now_ns, mut count) = (data, 0, 0);
     while let Some((record, taken)) = format.framing.record(rest) {
         pipeline.record(record, now_ns);
