@@ -26,6 +26,8 @@ use nodeprobe::sys::{clock, process};
 mod clang;
 #[path = "bench/connect.rs"]
 mod connect;
+#[path = "bench/logs.rs"]
+mod logs;
 #[path = "bench/programs.rs"]
 mod programs;
 #[path = "bench/soak.rs"]
@@ -42,6 +44,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("connect", connect::connect),
     ("programs", programs::maps),
     ("empty", programs::empty),
+    ("logs", logs::logs),
 ];
 
 /// Sections that only run when they are asked for: they take a quarter of an hour.

@@ -14,6 +14,7 @@ use crate::collectors::COLLECTORS;
 use crate::containers::filter::Filter;
 use crate::containers::labels::LabelKeys;
 use crate::limits;
+use crate::logs::formats::{self, Format};
 use crate::spelling::{did_you_mean, did_you_mean_with};
 use crate::stderr::Level;
 pub use flags::{Effect, FLAGS, Flag};
@@ -35,6 +36,8 @@ pub enum Command {
     Check,
     /// Print the JSON schema of eBPF configs.
     Schema,
+    /// Say what is in logs, by pattern.
+    Logs,
     /// Print the help.
     Help,
     /// Print the version.
@@ -150,8 +153,12 @@ pub struct Config {
     pub kernel_syscall_names: bool,
     /// Capabilities to keep once all is attached, a bit each; `None` for all.
     pub kept_capabilities: Option<u64>,
-    /// What `check` is to look at.
+    /// What `check` or `logs` is to look at.
     pub paths: Vec<PathBuf>,
+    /// `logs --format`: how the records of logs are written.
+    pub log_format: &'static Format,
+    /// `logs --ids`.
+    pub ids: bool,
     /// `check --kernel`.
     pub with_kernel: bool,
     /// `doctor --json`.
@@ -216,6 +223,8 @@ impl Default for Config {
             kernel_syscall_names: false,
             kept_capabilities: None,
             paths: Vec::new(),
+            log_format: &formats::plain::FORMAT,
+            ids: false,
             with_kernel: false,
             json: false,
             cloud: CloudLabels::default(),
@@ -274,7 +283,9 @@ pub fn parse(
                 let name = name.to_owned();
                 long_flag(&mut config, &mut parser, &name, &mut given)?;
             }
-            Arg::Value(value) if config.command == Command::Check => config.paths.push(value.into()),
+            Arg::Value(value) if matches!(config.command, Command::Check | Command::Logs) => {
+                config.paths.push(value.into());
+            }
             Arg::Value(value) => {
                 config.command = match value.to_str() {
                     Some("once") => Command::Once,
@@ -282,11 +293,13 @@ pub fn parse(
                     Some("doctor") => Command::Doctor,
                     Some("check") => Command::Check,
                     Some("schema") => Command::Schema,
+                    Some("logs") => Command::Logs,
                     Some("run") => Command::Run,
                     Some("help") => Command::Help,
                     Some("version") => Command::Version,
                     _ => {
-                        let known = ["once", "top", "doctor", "check", "schema", "run", "help", "version"];
+                        let known =
+                            ["once", "top", "doctor", "check", "schema", "logs", "run", "help", "version"];
                         let hint = did_you_mean(&value.to_string_lossy(), known.into_iter());
                         return Err(format!("unknown command {value:?}{hint} (see --help)"));
                     }
@@ -302,7 +315,7 @@ pub fn parse(
 
 /// Flags that are about one call, and so not taken from the environment.
 fn is_of_one_call(flag: &str) -> bool {
-    matches!(flag, "help" | "version" | "json" | "kernel" | "screens")
+    matches!(flag, "help" | "version" | "json" | "kernel" | "screens" | "format" | "ids")
 }
 
 /// `given` are the lists the command line has begun.
@@ -405,7 +418,8 @@ pub fn help() -> String {
          nodeprobe top [-n COUNT]   show TCP connections by container, live\n  \
          nodeprobe doctor [--json]  say what this machine offers\n  \
          nodeprobe check [--kernel] DIR|FILE...   say what is wrong with eBPF configs\n  \
-         nodeprobe schema           print the JSON schema of eBPF configs\n\n\
+         nodeprobe schema           print the JSON schema of eBPF configs\n  \
+         nodeprobe logs [--format=FORMAT] [FILE...]   say what is in logs, by pattern\n\n\
          Flags (each also as an environment variable, NODEPROBE_LISTEN for --listen):\n",
     );
     let row = |text: &mut String, flag: &str, help: &str| {

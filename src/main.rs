@@ -11,7 +11,7 @@ use nodeprobe::host::Host;
 use nodeprobe::http::Http;
 use nodeprobe::programs::{check, running, schema};
 use nodeprobe::sys::{bpf, capabilities, clock, process, signal::Signals};
-use nodeprobe::{doctor, error, info, stderr, systemd, top};
+use nodeprobe::{doctor, error, info, logs, stderr, systemd, top};
 
 /// A bad flag, a taken port, a collector that must work and cannot; or, later, a loop that cannot wait any more.
 const CANNOT_START: u8 = 2;
@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Command::Top => return show_connections(config),
         Command::Doctor => print(doctor::report(&config).as_bytes()),
         Command::Check => return check(&config),
+        Command::Logs => return show_logs(&config),
         Command::Schema => {
             let names: Vec<&str> = decoders::DECODERS.iter().map(|decoder| decoder.name).collect();
             print(schema::schema(&names).as_bytes())
@@ -92,6 +93,18 @@ fn show_connections(config: Config) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("top: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Exits with 1 when a file cannot be read. A reader that went away is no error.
+fn show_logs(config: &Config) -> ExitCode {
+    let mut stdout = std::io::BufWriter::new(std::io::stdout().lock());
+    match logs::command::run(config, &mut stdout) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("logs: {error}");
             ExitCode::FAILURE
         }
     }

@@ -12,6 +12,8 @@ mod elf;
 mod http;
 #[path = "../fuzz/src/json.rs"]
 mod json;
+#[path = "../fuzz/src/logs.rs"]
+mod logs;
 #[path = "../fuzz/src/yaml.rs"]
 mod yaml;
 
@@ -69,6 +71,9 @@ fn text_and_keys_are_survived() {
     replay("http", http::run);
     replay("json", json::run);
     replay("cloud", cloud::run);
+    replay("docker", logs::docker);
+    replay("cri", logs::cri);
+    replay("pattern", logs::pattern);
 }
 
 /// `nodeprobe check` of `objects`, each with a config that uses maps.

@@ -6,6 +6,7 @@ pub mod decoders;
 pub mod elf;
 pub mod http;
 pub mod json;
+pub mod logs;
 pub mod object;
 pub mod yaml;
 

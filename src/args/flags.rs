@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::network::Network;
 use super::{Command, Config, TcpDoor};
 use crate::limits;
+use crate::logs::formats::{self, FORMATS};
 use crate::stderr::Level;
 use crate::sys::capabilities;
 
@@ -365,6 +366,25 @@ pub const FLAGS: &[Flag] = &[
         config.screens = Some(count.ok_or("a number of screens, at least 1")?);
         Ok(())
     }),
+    set(
+        "format",
+        "FORMAT",
+        "With `logs`: plain, docker (json-file), cri (containerd, CRI-O, k8s-file) or local (docker's) (default plain)",
+        |config, value| {
+            config.log_format = formats::by_name(value).ok_or_else(|| {
+                let known: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
+                format!("one of {}", known.join(", "))
+            })?;
+            Ok(())
+        },
+    ),
+    switch(
+        "ids",
+        "With `logs`: print the id of its pattern for each line, and nothing else",
+        |config, on| {
+            config.ids = on;
+        },
+    ),
     Flag {
         name: "json",
         value: None,

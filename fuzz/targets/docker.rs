@@ -1,0 +1,5 @@
+//! See `src/logs.rs`.
+
+#![no_main]
+
+nodeprobe_fuzz::target!(nodeprobe_fuzz::logs::docker);
