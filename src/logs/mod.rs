@@ -1,0 +1,3 @@
+//! Logs of containers: from files to what is counted.
+
+pub mod tail;

@@ -1,0 +1,560 @@
+//! The follower of log files against files that are written, rotated, cut, removed and linked elsewhere at random, and against
+//! a model that knows of each record whether it must come once, or may not come.
+
+mod support;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use nodeprobe::host::Host;
+use nodeprobe::logs::tail::frame::Framing;
+use nodeprobe::logs::tail::positions::Positions;
+use nodeprobe::logs::tail::{Counters, Limits, Start, Tail};
+use support::{Dice, TempDir};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// Rotated files a numbered chain keeps.
+const DEPTH: usize = 4;
+
+/// How long a writer keeps a renamed file open: less than the follower waits.
+const WRITER_LAGS: u64 = 3 * SECOND;
+
+/// One record, as the model knows it.
+struct Expected {
+    /// All that was written of it, without the newline.
+    text: String,
+    /// Cut off or removed before it was read: it must not come any more.
+    gone: bool,
+    /// How often it came.
+    came: u32,
+    /// How often it may come beyond once, because positions were restored that are older.
+    again: u32,
+}
+
+/// One file, whatever it is called at the moment.
+struct Node {
+    file: File,
+    records: Vec<usize>,
+    /// The last record has no newline yet.
+    open: bool,
+    /// A record of it came: the follower has it open.
+    opened: bool,
+}
+
+type NodeRef = Rc<RefCell<Node>>;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Numbered,
+    Stamped,
+    Linked,
+}
+
+struct Log {
+    key: u64,
+    kind: Kind,
+    path: String,
+    current: Option<NodeRef>,
+    /// Numbered: youngest first. Stamped: oldest first, with their names.
+    rotated: VecDeque<(PathBuf, NodeRef)>,
+    /// Former nodes their writers still hold, and until when.
+    held: Vec<(NodeRef, u64)>,
+    /// Linked: all targets with their nodes.
+    targets: Vec<(PathBuf, NodeRef)>,
+    stamps: u32,
+}
+
+struct World {
+    _directory: TempDir,
+    root: PathBuf,
+    dice: Dice,
+    now_ns: u64,
+    limits: Limits,
+    tail: Option<Tail>,
+    saved: Positions,
+    /// How often each record had come at `saved`.
+    came_at_save: Vec<u32>,
+    records: Vec<Expected>,
+    logs: Vec<Log>,
+    totals: Counters,
+    truncations: u64,
+    /// No restarts and enough open files: removed files are read on, and all counts are known.
+    exact: bool,
+    /// The link was changed since the last look.
+    linked: bool,
+}
+
+fn node(path: &Path) -> NodeRef {
+    let file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+    Rc::new(RefCell::new(Node { file, records: Vec::new(), open: false, opened: false }))
+}
+
+impl World {
+    fn new(seed: u64, exact: bool, limits: Limits) -> World {
+        let directory = TempDir::new("tail");
+        let root = directory.path().to_owned();
+        let mut world = World {
+            root: root.clone(),
+            _directory: directory,
+            dice: Dice::new(seed),
+            now_ns: 1,
+            limits,
+            tail: None,
+            saved: Positions::default(),
+            came_at_save: Vec::new(),
+            records: Vec::new(),
+            logs: Vec::new(),
+            totals: Counters::default(),
+            truncations: 0,
+            exact,
+            linked: false,
+        };
+        fs::create_dir_all(root.join("links")).unwrap();
+        fs::create_dir_all(root.join("targets")).unwrap();
+        let kinds = [Kind::Numbered, Kind::Stamped, Kind::Linked, Kind::Numbered, Kind::Stamped];
+        for (key, kind) in kinds.into_iter().enumerate() {
+            let path = match kind {
+                Kind::Linked => "/links/x.log".to_owned(),
+                _ => format!("/log{key}.log"),
+            };
+            let (rotated, held, targets) = (VecDeque::new(), Vec::new(), Vec::new());
+            world.logs.push(Log {
+                key: key as u64,
+                kind,
+                path,
+                current: None,
+                rotated,
+                held,
+                targets,
+                stamps: 0,
+            });
+        }
+        world.start();
+        world
+    }
+
+    fn full(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    fn start(&mut self) {
+        let mut tail = Tail::new(Host::new(&self.root, None), self.limits, self.saved.clone());
+        for log in &self.logs {
+            assert!(tail.follow(log.key, &log.path, Framing::Lines, Start::Beginning));
+        }
+        self.tail = Some(tail);
+    }
+
+    fn turn(&mut self) {
+        let Some(mut tail) = self.tail.take() else {
+            return;
+        };
+        let records = &mut self.records;
+        tail.turn(self.now_ns, &mut |key, record| {
+            let text = std::str::from_utf8(record.data).unwrap();
+            let mut words = text.split(':');
+            let of: u64 = words.next().unwrap().parse().unwrap();
+            assert_eq!(of, key, "{text:.80}");
+            let id: usize = words.next().unwrap().parse().unwrap_or_else(|_| panic!("no number: {text:.80}"));
+            let expected = &mut records[id];
+            assert_eq!(expected.text, text, "record {id}");
+            assert!(!expected.gone, "record {id} came though it was gone");
+            expected.came += 1;
+            assert!(expected.came <= 1 + expected.again, "record {id} came twice: {text:.80}");
+        });
+        for problem in tail.take_problems() {
+            panic!("{}", problem.text);
+        }
+        self.tail = Some(tail);
+        for log in &self.logs {
+            if let Some(node) = &log.current {
+                let mut node = node.borrow_mut();
+                let opened = node.records.iter().any(|&id| self.records[id].came > 0);
+                node.opened |= opened;
+            }
+        }
+    }
+
+    /// Looks at everything and reads all of it.
+    fn drain(&mut self) {
+        if self.tail.is_none() {
+            self.start();
+        }
+        self.now_ns += SECOND;
+        for _ in 0..100_000 {
+            self.turn();
+            if !self.tail.as_ref().unwrap().is_busy() {
+                return;
+            }
+        }
+        panic!("busy for ever");
+    }
+
+    /// Until files that were renamed are let go.
+    fn settle(&mut self) {
+        for _ in 0..9 {
+            self.drain();
+            self.release();
+        }
+    }
+
+    /// Writers let go of what they hold for long enough.
+    fn release(&mut self) {
+        for log in &mut self.logs {
+            log.held.retain(|(_, until)| *until > self.now_ns);
+        }
+    }
+
+    fn text(&mut self, key: u64, id: usize) -> String {
+        let length = match self.dice.below(40) {
+            0 => 3000 + self.dice.below(9000),
+            1..8 => 0,
+            _ => self.dice.below(200),
+        };
+        let mut text = format!("{key}:{id}:");
+        while text.len() < length {
+            text.push_str(&format!("{id} "));
+        }
+        text
+    }
+
+    fn write(&mut self, key: u64, node: &NodeRef, whole: bool) {
+        let mut node = node.borrow_mut();
+        let mut bytes;
+        if node.open {
+            let id = *node.records.last().unwrap();
+            let more = format!("more{}", self.dice.below(1000));
+            self.records[id].text.push_str(&more);
+            bytes = more;
+        } else {
+            let id = self.records.len();
+            let text = self.text(key, id);
+            self.records.push(Expected { text: text.clone(), gone: false, came: 0, again: 0 });
+            self.came_at_save.push(0);
+            node.records.push(id);
+            bytes = text;
+        }
+        if whole {
+            bytes.push('\n');
+        }
+        node.open = !whole;
+        node.file.write_all(bytes.as_bytes()).unwrap();
+    }
+
+    /// What has not come of this file cannot come any more.
+    fn gone(&mut self, node: &NodeRef) {
+        for id in &node.borrow().records {
+            let record = &mut self.records[*id];
+            if record.came == 0 {
+                record.gone = true;
+            }
+        }
+    }
+
+    fn ensure(&mut self, log: usize) -> NodeRef {
+        if let Some(node) = &self.logs[log].current {
+            return Rc::clone(node);
+        }
+        let path = self.logs[log].path.clone();
+        let full = self.full(&path);
+        let made = if self.logs[log].kind == Kind::Linked {
+            self.link(log);
+            return Rc::clone(self.logs[log].current.as_ref().unwrap());
+        } else {
+            node(&full)
+        };
+        self.logs[log].current = Some(Rc::clone(&made));
+        made
+    }
+
+    /// Lets the link lead to a new target, or to one it led to before.
+    fn link(&mut self, log: usize) {
+        let count = self.logs[log].targets.len();
+        let back = count > 0 && self.dice.below(3) == 0;
+        let (target, made) = if back {
+            let at = count - 1 - self.dice.below(count.min(3));
+            self.logs[log].targets[at].clone()
+        } else {
+            let target = self.root.join(format!("targets/t{count}.log"));
+            let made = node(&target);
+            self.logs[log].targets.push((target.clone(), Rc::clone(&made)));
+            (target, made)
+        };
+        let link = self.full(&self.logs[log].path.clone());
+        let beside = link.with_extension("new");
+        // Absolute on the observed host.
+        symlink(Path::new("/").join(target.strip_prefix(&self.root).unwrap()), &beside).unwrap();
+        fs::rename(&beside, &link).unwrap();
+        let until = self.now_ns + WRITER_LAGS;
+        let log = &mut self.logs[log];
+        log.held.retain(|(held, _)| !Rc::ptr_eq(held, &made));
+        if let Some(old) = log.current.replace(Rc::clone(&made))
+            && !Rc::ptr_eq(&old, &made)
+        {
+            log.held.push((old, until));
+        }
+    }
+
+    fn remove(&mut self, log: usize, path: &Path, node: &NodeRef) {
+        let late = node.borrow().records.iter().any(|&id| self.records[id].came == 0);
+        // Once the follower has it open it may go; otherwise it must have been read.
+        if late && !(self.exact && node.borrow().opened) {
+            if node.borrow().open && !self.exact {
+                self.write(self.logs[log].key, node, true);
+            }
+            self.settle();
+        }
+        fs::remove_file(path).unwrap();
+        if !(self.exact && node.borrow().opened) {
+            self.logs[log].held.retain(|(held, _)| !Rc::ptr_eq(held, node));
+        }
+    }
+
+    fn hold(&mut self, log: usize, node: NodeRef) {
+        let until = self.now_ns + WRITER_LAGS;
+        self.logs[log].held.push((node, until));
+    }
+
+    fn rotate(&mut self, log: usize) {
+        let full = self.full(&self.logs[log].path.clone());
+        let numbered = |number: usize| PathBuf::from(format!("{}.{number}", full.display()));
+        match self.logs[log].kind {
+            Kind::Numbered => {
+                if self.logs[log].rotated.len() == DEPTH
+                    && let Some((_, oldest)) = self.logs[log].rotated.back().cloned()
+                {
+                    self.remove(log, &numbered(DEPTH), &oldest);
+                    self.logs[log].rotated.pop_back();
+                }
+                for number in (1..=self.logs[log].rotated.len()).rev() {
+                    fs::rename(numbered(number), numbered(number + 1)).unwrap();
+                }
+                fs::rename(&full, numbered(1)).unwrap();
+                let node = self.logs[log].current.take().unwrap();
+                self.logs[log].rotated.push_front((PathBuf::new(), Rc::clone(&node)));
+                self.hold(log, node);
+            }
+            Kind::Stamped => {
+                if self.logs[log].rotated.len() == 6
+                    && let Some((path, oldest)) = self.logs[log].rotated.pop_front()
+                {
+                    self.remove(log, &path, &oldest);
+                }
+                self.logs[log].stamps += 1;
+                let stamp = self.logs[log].stamps;
+                let path = PathBuf::from(format!("{}.20260101-{stamp:06}", full.display()));
+                fs::rename(&full, &path).unwrap();
+                let node = self.logs[log].current.take().unwrap();
+                self.logs[log].rotated.push_back((path, Rc::clone(&node)));
+                self.hold(log, node);
+            }
+            Kind::Linked => {
+                // A link that leads elsewhere and back between two looks leaves no trace.
+                if self.linked {
+                    self.drain();
+                }
+                let node = self.ensure(log);
+                if node.borrow().open {
+                    self.write(self.logs[log].key, &node, true);
+                }
+                self.link(log);
+                self.linked = true;
+            }
+        }
+    }
+
+    /// The current file is cut; what was not read of it is gone.
+    fn cut(&mut self, log: usize) {
+        let node = self.ensure(log);
+        self.gone(&node);
+        let mut node = node.borrow_mut();
+        self.truncations += u64::from(node.records.iter().any(|&id| self.records[id].came > 0));
+        node.file.set_len(0).unwrap();
+        node.records.clear();
+        node.open = false;
+    }
+
+    fn stop(&mut self) {
+        if let Some(tail) = self.tail.take() {
+            let counters = tail.counters();
+            self.totals.truncations += counters.truncations;
+            self.totals.records += counters.records;
+            self.totals.rotations += counters.rotations;
+            self.totals.lost_files += counters.lost_files;
+        }
+    }
+
+    fn save(&mut self) {
+        if let Some(tail) = &self.tail {
+            self.saved = Positions::parse(tail.positions().text().as_bytes());
+            self.came_at_save = self.records.iter().map(|record| record.came).collect();
+        }
+    }
+
+    /// It ends without saving; what came since the last time may come again.
+    fn kill(&mut self) {
+        self.stop();
+        for (record, saved) in self.records.iter_mut().zip(&self.came_at_save) {
+            if record.came > *saved {
+                record.again = record.came;
+            }
+        }
+    }
+
+    fn act(&mut self) {
+        let log = self.dice.below(self.logs.len());
+        let key = self.logs[log].key;
+        match self.dice.below(100) {
+            0..50 => {
+                let node = self.ensure(log);
+                self.write(key, &node, true);
+            }
+            50..58 => {
+                let node = self.ensure(log);
+                self.write(key, &node, false);
+            }
+            58..70 => {
+                self.now_ns += self.dice.below(300) as u64 * 1_000_000;
+                self.turn();
+                self.release();
+            }
+            70..74 => {
+                self.now_ns += self.dice.below(1500) as u64 * 1_000_000;
+                self.release();
+            }
+            74..76 => {
+                self.drain();
+                self.linked = false;
+                self.release();
+            }
+            76..84 => {
+                self.ensure(log);
+                self.rotate(log);
+                if self.dice.below(10) < 7 {
+                    self.ensure(log);
+                }
+            }
+            84..87 => self.cut(log),
+            87..89 if self.logs[log].kind != Kind::Linked => {
+                let node = self.ensure(log);
+                let path = self.full(&self.logs[log].path.clone());
+                self.remove(log, &path, &node);
+                self.logs[log].current = None;
+                if self.exact && node.borrow().opened {
+                    self.hold(log, node);
+                }
+                if self.dice.below(2) == 0 {
+                    self.ensure(log);
+                }
+            }
+            89..96 => {
+                let count = self.logs[log].held.len();
+                if count > 0 {
+                    let at = self.dice.below(count);
+                    let (node, until) = self.logs[log].held[at].clone();
+                    if until > self.now_ns {
+                        let whole = self.logs[log].kind == Kind::Linked || self.dice.below(4) > 0;
+                        self.write(key, &node, whole);
+                    }
+                }
+            }
+            96 if !self.exact => {
+                self.save();
+                self.stop();
+                self.start();
+            }
+            97 if !self.exact => {
+                self.save();
+                self.stop();
+            }
+            98 if !self.exact => {
+                self.kill();
+                self.start();
+            }
+            99 => {
+                self.save();
+                if self.tail.is_none() {
+                    self.start();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self) {
+        self.settle();
+        self.settle();
+        for log in 0..self.logs.len() {
+            let node = self.ensure(log);
+            if node.borrow().open {
+                self.write(self.logs[log].key, &node, true);
+            }
+        }
+        self.settle();
+        let lost: Vec<usize> = (0..self.records.len())
+            .filter(|&id| self.records[id].came == 0 && !self.records[id].gone)
+            .collect();
+        assert!(
+            lost.is_empty(),
+            "{} of {} never came: {:?}",
+            lost.len(),
+            self.records.len(),
+            &lost[..lost.len().min(9)]
+        );
+        assert_eq!(self.tail.as_ref().unwrap().lag_bytes(), 0);
+        self.stop();
+        if self.exact {
+            assert_eq!(self.totals.truncations, self.truncations);
+            let gone = self.records.iter().filter(|record| record.gone).count() as u64;
+            assert_eq!(self.totals.records, self.records.len() as u64 - gone);
+            assert_eq!(self.totals.lost_files, 0);
+        }
+    }
+}
+
+fn random(name: &str, exact: bool, limits: Limits, actions: usize) {
+    let seed = std::env::var("TAIL_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) << 20 | limits.watches as u64);
+    println!("{name}: TAIL_SEED={seed}");
+    let mut world = World::new(seed, exact, limits);
+    for _ in 0..actions {
+        world.act();
+    }
+    world.finish();
+    let again: u32 = world.records.iter().map(|record| record.came.saturating_sub(1)).sum();
+    println!(
+        "{name}: {} records, {} gone, {again} again, {:?}",
+        world.records.len(),
+        world.records.iter().filter(|record| record.gone).count(),
+        world.totals
+    );
+}
+
+const TIGHT: Limits = Limits { open_files: 2, watches: 64, turn_bytes: 6000, file_bytes: 2000 };
+const WIDE: Limits = Limits { open_files: 1000, watches: 64, turn_bytes: 1 << 20, file_bytes: 256 << 10 };
+
+#[test]
+fn each_record_comes_once() {
+    random("with inotify", true, WIDE, 100_000);
+}
+
+#[test]
+fn each_record_comes_once_without_inotify() {
+    random("polling", true, Limits { watches: 0, turn_bytes: 6000, file_bytes: 2000, ..WIDE }, 50_000);
+}
+
+#[test]
+fn each_record_comes_once_through_restarts() {
+    random("restarts", false, WIDE, 100_000);
+}
+
+#[test]
+fn each_record_comes_once_with_two_open_files() {
+    random("two files", false, TIGHT, 50_000);
+}
