@@ -371,6 +371,10 @@ impl World {
 
     /// The current file is cut; what was not read of it is gone.
     fn cut(&mut self, log: usize) {
+        // A file the link led to before is not open until somebody looks.
+        if self.linked && self.logs[log].kind == Kind::Linked {
+            self.drain();
+        }
         let node = self.ensure(log);
         self.gone(&node);
         let mut node = node.borrow_mut();
@@ -410,7 +414,19 @@ impl World {
     fn act(&mut self) {
         let log = self.dice.below(self.logs.len());
         let key = self.logs[log].key;
-        match self.dice.below(100) {
+        let action = self.dice.below(100);
+        if std::env::var("TAIL_TRACE").is_ok() {
+            println!("{} {action} of {log}: record {}", self.now_ns, self.records.len());
+            if let Some(tail) = &self.tail {
+                println!("{}", tail.positions().text());
+            }
+            for log in &self.logs {
+                if let Ok(to) = fs::read_link(self.full(&log.path)) {
+                    println!("{to:?}");
+                }
+            }
+        }
+        match action {
             0..50 => {
                 let node = self.ensure(log);
                 self.write(key, &node, true);

@@ -122,8 +122,7 @@ impl Follow {
         if self.start.is_some() {
             return self.restored.clone();
         }
-        let place = self.place.as_ref().map_or(&self.path, |place| &place.real);
-        let open = self.segments.iter().map(|segment| segment.entry(place, false));
+        let open = self.segments.iter().map(|segment| segment.entry(&self.path, false));
         self.finished.iter().cloned().chain(open).collect()
     }
 
@@ -251,7 +250,7 @@ impl Follow {
             if entry.done {
                 self.finished.push_back(entry);
             } else {
-                self.segments.push_back(Segment::resumed(&entry, &real, now_ns));
+                self.segments.push_back(Segment::resumed(&entry, &self.path, now_ns));
             }
         }
         if !self.segments.is_empty() || !self.finished.is_empty() {
@@ -470,8 +469,7 @@ impl Follow {
                 }
             }
             if let Some(segment) = self.segments.remove(at) {
-                let place = self.place.as_ref().map_or(&self.path, |place| &place.real);
-                let entry = segment.entry(place, true);
+                let entry = segment.entry(&self.path, true);
                 self.finish(entry);
             }
         }

@@ -4,7 +4,7 @@
 //! nodeprobe log positions 1
 //! DEVICE INODE POSITION SKIP WRITTEN_NS HEAD TAIL done|open ORIGIN PATH
 //! ```
-//! `SKIP` is `-`, `line` or a number of bytes, `HEAD` and `TAIL` are `length:hash`, `ORIGIN` is `-` where it follows from `PATH`.
+//! `SKIP` is `-`, `line` or a number of bytes, `HEAD` and `TAIL` are `length:hash`, `ORIGIN` is `-` where it is `PATH`.
 //! In paths, `%`, blanks and control characters are `%` and two hexadecimal digits.
 
 use std::collections::HashMap;
@@ -44,7 +44,7 @@ pub struct Entry {
     pub tail: Print,
     /// Rotated away and read to its end.
     pub done: bool,
-    /// Its path without links when it was current, where that is not the place of the path followed.
+    /// Its path without links when it was current, where that is not the path followed.
     pub origin: Option<Box<str>>,
 }
 

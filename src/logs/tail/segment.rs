@@ -122,11 +122,11 @@ impl Segment {
         }
     }
 
-    /// A file that was read before, up to where `entry` says.
-    pub fn resumed(entry: &Entry, origin: &Rc<str>, now_ns: MonotonicNs) -> Segment {
+    /// A file of the followed `path` that was read before, up to where `entry` says.
+    pub fn resumed(entry: &Entry, path: &Rc<str>, now_ns: MonotonicNs) -> Segment {
         Segment {
             id: entry.id,
-            origin: entry.origin.as_deref().map_or_else(|| Rc::clone(origin), Rc::from),
+            origin: entry.origin.as_deref().map_or_else(|| Rc::clone(path), Rc::from),
             position: entry.position,
             skip: entry.skip,
             head: entry.head,
@@ -141,8 +141,8 @@ impl Segment {
         }
     }
 
-    /// How far it was read, to be kept.
-    pub fn entry(&self, place: &str, done: bool) -> Entry {
+    /// How far it was read, to be kept for the followed `path`.
+    pub fn entry(&self, path: &str, done: bool) -> Entry {
         Entry {
             id: self.id,
             position: self.position,
@@ -151,7 +151,7 @@ impl Segment {
             head: self.head,
             tail: self.tail,
             done,
-            origin: (*self.origin != *place).then(|| self.origin.as_ref().into()),
+            origin: (*self.origin != *path).then(|| self.origin.as_ref().into()),
         }
     }
 
