@@ -416,7 +416,26 @@ impl World {
         let key = self.logs[log].key;
         let action = self.dice.below(100);
         if std::env::var("TAIL_TRACE").is_ok() {
-            println!("{} {action} of {log}: record {}", self.now_ns, self.records.len());
+            println!(
+                "{} {action} of {log}: record {} down {}",
+                self.now_ns,
+                self.records.len(),
+                self.tail.is_none()
+            );
+            for line in std::process::Command::new("ls")
+                .arg("-ilLt")
+                .arg("--full-time")
+                .arg(&self.root)
+                .output()
+                .map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
+                .unwrap_or_default()
+                .lines()
+            {
+                let w: Vec<&str> = line.split_whitespace().collect();
+                if w.len() > 9 && w[9].starts_with("log") {
+                    println!("   F {} size {} at {} {}", w[0], w[5], w[7], w[9]);
+                }
+            }
             if let Some(tail) = &self.tail {
                 println!("{}", tail.positions().text());
             }
@@ -518,10 +537,11 @@ impl World {
             .collect();
         assert!(
             lost.is_empty(),
-            "{} of {} never came: {:?}",
+            "{} of {} never came: {:?} {}",
             lost.len(),
             self.records.len(),
-            &lost[..lost.len().min(9)]
+            &lost[..lost.len().min(9)],
+            self.records[lost[0]].text
         );
         assert_eq!(self.tail.as_ref().unwrap().lag_bytes(), 0);
         self.stop();
@@ -538,6 +558,7 @@ fn random(name: &str, exact: bool, limits: Limits, actions: usize) {
     let seed = std::env::var("TAIL_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) << 20 | limits.watches as u64);
     println!("{name}: TAIL_SEED={seed}");
+    let actions = std::env::var("TAIL_ACTIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(actions);
     let mut world = World::new(seed, exact, limits);
     for _ in 0..actions {
         world.act();

@@ -186,8 +186,7 @@ impl Follow {
             return;
         };
         let at = self.segments.iter().position(|segment| segment.id == seen.id);
-        let at =
-            at.filter(|at| at + 1 < self.segments.len() || !self.was_replaced(seen, &real, now_ns, desk));
+        let at = at.filter(|at| !self.was_replaced(*at, seen, &real, now_ns, desk));
         if let Some(at) = at {
             if at + 1 < self.segments.len() || !self.present {
                 self.leave(now_ns);
@@ -215,21 +214,32 @@ impl Follow {
         self.present = true;
     }
 
-    /// Whether the last file, which is not open, has made room for another one under the same number: then what stood at the path in
-    /// between is lined up, and the last file is gone.
-    fn was_replaced(&mut self, seen: Seen, real: &str, now_ns: MonotonicNs, desk: &mut Desk) -> bool {
-        let Some(last) = self.segments.back().filter(|last| last.file.is_none() && last.position > 0) else {
-            return false;
-        };
-        let unchanged = last.size == seen.size && last.written_ns == seen.written_ns;
-        if unchanged || is_same(&desk.host, real, &last.entry(real, false)) {
+    /// Whether the file at `at` is another one than `seen`, which has its number. It may be if it was not open; then what stood at the
+    /// path in between is lined up, and the file is gone.
+    fn was_replaced(
+        &mut self,
+        at: usize,
+        seen: Seen,
+        real: &str,
+        now_ns: MonotonicNs,
+        desk: &mut Desk,
+    ) -> bool {
+        let before = self.segments.len();
+        let known = &self.segments[at];
+        let unchanged = known.size == seen.size && known.written_ns == seen.written_ns;
+        let same = known.file.is_some() || unchanged || is_same(&desk.host, real, &known.entry(real, false));
+        let last = at + 1 == before;
+        if last && same {
             return false;
         }
-        let before = self.segments.len();
+        let unread = known.position == 0;
         self.gather(Some(seen.id), now_ns, desk);
-        if let Some(gone) = self.segments.remove(before - 1) {
+        if same || unread {
+            return false;
+        }
+        if let Some(gone) = self.segments.remove(at) {
             desk.counters.lost_bytes += gone.lag_bytes();
-            desk.counters.truncations += u64::from(self.segments.len() < before);
+            desk.counters.truncations += u64::from(last && self.segments.len() < before);
         }
         true
     }
