@@ -88,6 +88,8 @@ struct World {
     exact: bool,
     /// The link was changed since the last look.
     linked: bool,
+    /// And since positions were saved.
+    linked_since_save: bool,
 }
 
 fn node(path: &Path) -> NodeRef {
@@ -114,6 +116,7 @@ impl World {
             truncations: 0,
             exact,
             linked: false,
+            linked_since_save: false,
         };
         fs::create_dir_all(root.join("links")).unwrap();
         fs::create_dir_all(root.join("targets")).unwrap();
@@ -146,7 +149,7 @@ impl World {
     fn start(&mut self) {
         let mut tail = Tail::new(Host::new(&self.root, None), self.limits, self.saved.clone());
         for log in &self.logs {
-            assert!(tail.follow(log.key, &log.path, Framing::Lines, Start::Beginning));
+            assert!(tail.follow(log.key, &log.path, Framing::Lines, Start::Oldest));
         }
         self.tail = Some(tail);
     }
@@ -365,6 +368,7 @@ impl World {
                 }
                 self.link(log);
                 self.linked = true;
+                self.linked_since_save = true;
             }
         }
     }
@@ -396,6 +400,7 @@ impl World {
 
     fn save(&mut self) {
         if let Some(tail) = &self.tail {
+            self.linked_since_save = false;
             self.saved = Positions::parse(tail.positions().text().as_bytes());
             self.came_at_save = self.records.iter().map(|record| record.came).collect();
         }
@@ -403,6 +408,10 @@ impl World {
 
     /// It ends without saving; what came since the last time may come again.
     fn kill(&mut self) {
+        // A target the link led to since then, and no longer does, is known to nobody.
+        if self.linked_since_save {
+            self.save();
+        }
         self.stop();
         for (record, saved) in self.records.iter_mut().zip(&self.came_at_save) {
             if record.came > *saved {

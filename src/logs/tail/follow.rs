@@ -122,6 +122,10 @@ impl Follow {
         if self.start.is_some() {
             return self.restored.clone();
         }
+        if self.segments.is_empty() && self.finished.is_empty() {
+            // That there was nothing is worth to be known: what is there in the next life is new.
+            return vec![Entry { done: true, written_ns: self.horizon_ns, ..Entry::default() }];
+        }
         let open = self.segments.iter().map(|segment| segment.entry(&self.path, false));
         self.finished.iter().cloned().chain(open).collect()
     }

@@ -28,7 +28,7 @@ const MAX_BYTES: usize = 32 << 20;
 const TITLE: &str = "nodeprobe log positions 1";
 
 /// How far one file was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Entry {
     /// Which file.
     pub id: Id,
