@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use nodeprobe::host::Host;
-use nodeprobe::logs::tail::frame::Framing;
+use nodeprobe::logs::tail::frame::{Framing, MAX_RECORD};
 use nodeprobe::logs::tail::positions::Positions;
 use nodeprobe::logs::tail::{Counters, Limits, Start, Tail};
 use support::{Dice, TempDir};
@@ -152,6 +152,8 @@ impl World {
             assert!(tail.follow(log.key, &log.path, Framing::Lines, Start::Oldest));
         }
         self.tail = Some(tail);
+        // Where the link leads may be news to what was restored.
+        self.linked = true;
     }
 
     fn turn(&mut self) {
@@ -423,38 +425,7 @@ impl World {
     fn act(&mut self) {
         let log = self.dice.below(self.logs.len());
         let key = self.logs[log].key;
-        let action = self.dice.below(100);
-        if std::env::var("TAIL_TRACE").is_ok() {
-            println!(
-                "{} {action} of {log}: record {} down {}",
-                self.now_ns,
-                self.records.len(),
-                self.tail.is_none()
-            );
-            for line in std::process::Command::new("ls")
-                .arg("-ilLt")
-                .arg("--full-time")
-                .arg(&self.root)
-                .output()
-                .map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
-                .unwrap_or_default()
-                .lines()
-            {
-                let w: Vec<&str> = line.split_whitespace().collect();
-                if w.len() > 9 && w[9].starts_with("log") {
-                    println!("   F {} size {} at {} {}", w[0], w[5], w[7], w[9]);
-                }
-            }
-            if let Some(tail) = &self.tail {
-                println!("{}", tail.positions().text());
-            }
-            for log in &self.logs {
-                if let Ok(to) = fs::read_link(self.full(&log.path)) {
-                    println!("{to:?}");
-                }
-            }
-        }
-        match action {
+        match self.dice.below(100) {
             0..50 => {
                 let node = self.ensure(log);
                 self.write(key, &node, true);
@@ -603,4 +574,298 @@ fn each_record_comes_once_through_restarts() {
 #[test]
 fn each_record_comes_once_with_two_open_files() {
     random("two files", false, TIGHT, 50_000);
+}
+
+/// A directory with a follower of its own.
+struct Bench {
+    directory: TempDir,
+    tail: Tail,
+    now_ns: u64,
+    records: Vec<(u64, Vec<u8>)>,
+    cut: usize,
+}
+
+impl Bench {
+    fn new(limits: Limits) -> Bench {
+        let directory = TempDir::new("tail-bench");
+        let tail = Tail::new(Host::new(directory.path(), None), limits, Positions::default());
+        Bench { directory, tail, now_ns: 1, records: Vec::new(), cut: 0 }
+    }
+
+    fn append(&self, name: &str, bytes: &[u8]) {
+        let path = self.directory.path().join(name);
+        OpenOptions::new().create(true).append(true).open(path).unwrap().write_all(bytes).unwrap();
+    }
+
+    fn turn(&mut self) {
+        let Bench { tail, records, cut, now_ns, .. } = self;
+        tail.turn(*now_ns, &mut |key, record| {
+            *cut += usize::from(record.cut);
+            records.push((key, record.data.to_vec()));
+        });
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.now_ns += SECOND;
+            self.turn();
+            while self.tail.is_busy() {
+                self.turn();
+            }
+        }
+    }
+
+    fn texts(&mut self) -> Vec<String> {
+        self.records.drain(..).map(|(_, record)| String::from_utf8_lossy(&record).into_owned()).collect()
+    }
+
+    /// Whether this process has the file open, removed or not.
+    fn holds(&self, name: &str) -> bool {
+        let path = self.directory.path().join(name);
+        let mut targets =
+            fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+        targets
+            .any(|target| target.to_string_lossy().trim_end_matches(" (deleted)") == path.to_str().unwrap())
+    }
+}
+
+#[test]
+fn a_line_of_64_mib_costs_no_memory() {
+    if std::env::var_os("TAIL_ALONE").is_none() {
+        // In a process of its own, since the others take memory too.
+        let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+        alone.args(["--exact", "a_line_of_64_mib_costs_no_memory"]).env("TAIL_ALONE", "1");
+        let output = support::run_command(alone, std::time::Duration::from_secs(60));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    let mut bench = Bench::new(Limits::default());
+    bench.tail.follow(1, "/a.log", Framing::Lines, Start::Beginning);
+    bench.append("a.log", b"before\n");
+    for _ in 0..64 {
+        bench.append("a.log", &vec![b'x'; 1 << 20]);
+    }
+    bench.append("a.log", b"\nafter \0 \xff\n");
+    bench.append("other.log", b"warm\n");
+    let before = resident_kib();
+    let mut turns = 0;
+    bench.now_ns += SECOND;
+    bench.turn();
+    while bench.tail.is_busy() {
+        bench.turn();
+        turns += 1;
+    }
+    let grown = resident_kib().saturating_sub(before);
+    assert!(grown < 2048, "{grown} KiB more");
+    assert!(turns > 60, "{turns}: no more than 1 MiB a turn");
+    assert_eq!(bench.cut, 1);
+    let lengths: Vec<usize> = bench.records.iter().map(|(_, record)| record.len()).collect();
+    assert_eq!(lengths, [6, MAX_RECORD, 9]);
+    assert_eq!(bench.tail.counters().too_long, 1);
+}
+
+fn resident_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_removed_file_is_let_go() {
+    let mut bench = Bench::new(Limits::default());
+    bench.tail.follow(1, "/a.log", Framing::Lines, Start::Beginning);
+    bench.append("a.log", b"one\nhalf");
+    bench.pass(1);
+    assert!(bench.holds("a.log"));
+    fs::remove_file(bench.directory.path().join("a.log")).unwrap();
+    bench.pass(2);
+    assert_eq!(bench.texts(), ["one"]);
+    assert!(bench.holds("a.log"));
+    bench.pass(6);
+    assert_eq!(bench.texts(), ["half"]);
+    assert!(!bench.holds("a.log"));
+    assert_eq!(bench.tail.open_files(), 0);
+}
+
+#[test]
+fn without_watches_it_looks_once_a_second() {
+    let mut bench = Bench::new(Limits { watches: 2, ..Limits::default() });
+    for directory in 0..4 {
+        fs::create_dir(bench.directory.path().join(format!("d{directory}"))).unwrap();
+        bench.tail.follow(directory, &format!("/d{directory}/a.log"), Framing::Lines, Start::Beginning);
+    }
+    bench.pass(1);
+    assert_eq!(bench.tail.watches(), 2);
+    assert!(bench.tail.is_polling());
+    for directory in 0..4 {
+        bench.append(&format!("d{directory}/a.log"), b"line\n");
+    }
+    bench.now_ns += SECOND / 2;
+    bench.turn();
+    assert_eq!(bench.texts().len(), 2, "those that are watched");
+    bench.now_ns += SECOND / 2;
+    bench.turn();
+    assert_eq!(bench.texts().len(), 2, "the others");
+    for key in 0..2 {
+        bench.tail.end(key);
+    }
+    bench.pass(2);
+    assert!(!bench.tail.is_polling(), "their watches went to those without");
+    assert_eq!((bench.tail.files(), bench.tail.watches()), (2, 2));
+}
+
+#[test]
+fn what_is_no_file_is_refused_and_the_rest_goes_on() {
+    let mut bench = Bench::new(Limits::default());
+    let root = bench.directory.path().to_owned();
+    let status = std::process::Command::new("mkfifo").arg(root.join("fifo.log")).status().unwrap();
+    assert!(status.success());
+    fs::create_dir(root.join("directory.log")).unwrap();
+    symlink("loop.log", root.join("loop.log")).unwrap();
+    for (key, name) in ["fifo", "directory", "loop", "good", "none"].into_iter().enumerate() {
+        assert!(bench.tail.follow(key as u64, &format!("/{name}.log"), Framing::Lines, Start::Beginning));
+    }
+    assert!(!bench.tail.follow(9, "relative", Framing::Lines, Start::End));
+    assert!(!bench.tail.follow(0, "/again", Framing::Lines, Start::End));
+    bench.append("good.log", b"line\n");
+    bench.pass(5);
+    assert_eq!(bench.texts(), ["line"]);
+    let mut problems: Vec<String> =
+        bench.tail.take_problems().into_iter().map(|problem| problem.text).collect();
+    problems.sort();
+    assert_eq!(problems.len(), 3, "each once: {problems:?}");
+    assert_eq!(problems[0], "/directory.log: not a regular file");
+    assert_eq!(problems[1], "/fifo.log: not a regular file");
+    assert!(problems[2].starts_with("/loop.log: "), "{problems:?}");
+    // Once it is a file it is read.
+    fs::remove_file(root.join("fifo.log")).unwrap();
+    bench.append("fifo.log", b"now\n");
+    bench.pass(70);
+    assert_eq!(bench.texts(), ["now"]);
+}
+
+#[test]
+fn a_thousand_files_get_their_turns() {
+    let limits = Limits { open_files: 100, ..Limits::default() };
+    let mut bench = Bench::new(limits);
+    for key in 0..1000 {
+        bench.tail.follow(key, &format!("/{key}.log"), Framing::Lines, Start::Beginning);
+        bench.append(&format!("{key}.log"), b"line\n");
+    }
+    // One that never ends must not hold up the others.
+    bench.append("0.log", &b"noise noise noise\n".repeat(1 << 20));
+    let mut turns = 0;
+    bench.now_ns += SECOND;
+    while (1..1000).any(|_| bench.records.iter().filter(|(key, _)| *key != 0).count() < 999) {
+        bench.turn();
+        turns += 1;
+        assert!(turns < 10, "{turns} turns");
+        assert!(bench.tail.open_files() <= 140, "{} open files", bench.tail.open_files());
+    }
+    assert!(bench.tail.is_busy());
+    assert!(bench.tail.lag_bytes() > 10 << 20);
+    while bench.tail.is_busy() {
+        bench.turn();
+    }
+    assert_eq!(bench.records.len(), 1000 + (1 << 20));
+    assert_eq!(bench.tail.lag_bytes(), 0);
+    assert_eq!(bench.tail.watches(), 1);
+}
+
+#[test]
+fn each_start_begins_where_it_says() {
+    for (start, expected) in [
+        (Start::End, &["half done"][..]),
+        (Start::Beginning, &["two", "half done"][..]),
+        (Start::Oldest, &["zero", "one", "two", "half done"][..]),
+    ] {
+        let mut bench = Bench::new(Limits::default());
+        bench.append("a.log.2", b"zero\n");
+        bench.append("a.log.1", b"one\n");
+        bench.append("a.log", b"two\nhalf");
+        bench.tail.follow(1, "/a.log", Framing::Lines, start);
+        bench.tail.follow(2, "/late.log", Framing::Lines, start);
+        bench.pass(1);
+        bench.append("a.log", b" done\n");
+        bench.append("late.log", b"late\n");
+        bench.pass(1);
+        let mut texts = bench.texts();
+        texts.retain(|text| text != "late");
+        assert_eq!(texts, expected, "{start:?}");
+        assert_eq!(
+            bench.tail.counters().records as usize,
+            expected.len() + 1,
+            "{start:?}: late.log from its beginning"
+        );
+    }
+}
+
+#[test]
+fn what_was_packed_unread_is_counted_as_lost() {
+    let mut bench = Bench::new(Limits { open_files: 1, ..Limits::default() });
+    bench.tail.follow(1, "/0.log", Framing::Lines, Start::Beginning);
+    bench.append("0.log", b"one\n");
+    bench.pass(1);
+    let root = bench.directory.path().to_owned();
+    let saved = bench.tail.positions();
+    // While nobody looks: rotated twice, and the first of them packed.
+    fs::rename(root.join("0.log"), root.join("0.log.20260101-000000")).unwrap();
+    bench.append("0.log.20260101-000001.gz", b"\x1f\x8b");
+    bench.append("0.log.20260101-000002", b"three\n");
+    bench.append("0.log", b"four\n");
+    bench.tail = Tail::new(Host::new(&root, None), Limits::default(), saved);
+    bench.tail.follow(1, "/0.log", Framing::Lines, Start::End);
+    bench.pass(8);
+    assert_eq!(bench.texts(), ["one", "three", "four"]);
+    assert_eq!(bench.tail.counters().lost_files, 1);
+}
+
+#[test]
+fn a_copy_goes_on_where_the_original_was() {
+    let mut bench = Bench::new(Limits::default());
+    bench.tail.follow(1, "/a.log", Framing::Lines, Start::Beginning);
+    bench.append("a.log", b"one\n");
+    bench.pass(1);
+    let root = bench.directory.path().to_owned();
+    let saved = bench.tail.positions();
+    bench.append("a.log", b"two\n");
+    fs::copy(root.join("a.log"), root.join("a.log.1")).unwrap();
+    File::create(root.join("a.log")).unwrap();
+    bench.append("a.log", b"three and more\n");
+    bench.tail = Tail::new(Host::new(&root, None), Limits::default(), saved);
+    bench.tail.follow(1, "/a.log", Framing::Lines, Start::End);
+    bench.pass(8);
+    assert_eq!(bench.texts(), ["one", "two", "three and more"]);
+}
+
+#[test]
+fn records_with_lengths_are_followed_too() {
+    let mut bench = Bench::new(Limits::default());
+    bench.tail.follow(1, "/container.log", Framing::Lengths, Start::Beginning);
+    let framed = |record: &[u8]| {
+        [&(record.len() as u32).to_be_bytes(), record, &(record.len() as u32).to_be_bytes()].concat()
+    };
+    let two = framed(b"two\n");
+    bench.append("container.log", &framed(b"one"));
+    bench.append("container.log", &two[..5]);
+    bench.pass(1);
+    assert_eq!(bench.texts(), ["one"]);
+    bench.append("container.log", &two[5..]);
+    bench.pass(1);
+    assert_eq!(bench.texts(), ["two\n"]);
+}
+
+#[test]
+fn an_ended_file_is_read_to_its_end_at_once() {
+    let mut bench = Bench::new(Limits::default());
+    bench.tail.follow(1, "/a.log", Framing::Lines, Start::Beginning);
+    bench.append("a.log", b"one\n");
+    bench.pass(1);
+    bench.append("a.log", b"two\nhalf");
+    bench.tail.end(1);
+    bench.turn();
+    assert_eq!(bench.texts(), ["one", "two", "half"]);
+    assert!(!bench.tail.is_followed(1));
+    assert_eq!((bench.tail.open_files(), bench.tail.watches(), bench.tail.files()), (0, 0, 0));
+    assert_eq!(bench.tail.deadline_ns(bench.now_ns), None);
 }

@@ -196,8 +196,7 @@ impl Tail {
             return Some(now_ns);
         }
         let muted = (now_ns < self.muted_until_ns).then_some(self.muted_until_ns);
-        let check = (!self.by_key.is_empty()).then_some(self.next_check_ns);
-        muted.into_iter().chain(check).min()
+        (!self.by_key.is_empty()).then(|| self.next_check_ns.min(muted.unwrap_or(u64::MAX)))
     }
 
     /// True when the last turn left something for the next.
