@@ -86,7 +86,7 @@ pub fn is_file_path(path: &str) -> bool {
         && !path.ends_with('/')
         && path.len() < 4096
         && !path.contains('\0')
-        && !matches!(Path::new(path).file_name(), None)
+        && Path::new(path).file_name().is_some()
 }
 
 #[cfg(test)]
