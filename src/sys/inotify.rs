@@ -1,4 +1,4 @@
-//! inotify(7): child directories that appear and vanish.
+//! inotify(7): child directories that appear and vanish, and files that are written to.
 
 use std::ffi::CString;
 use std::io;
@@ -20,6 +20,17 @@ pub enum Change<'a> {
     /// The watch ended, because its directory did.
     Ended(i32),
     /// The kernel's queue was full: changes were lost.
+    Overflow,
+}
+
+/// One thing that happened to a file in a directory watched for its files.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Touch<'a> {
+    /// The entry of this name was made, written to, cut, removed or renamed.
+    Entry(i32, &'a [u8]),
+    /// The watch is of no more use, because its directory was removed or moved away.
+    Ended(i32),
+    /// The kernel's queue was full: something happened somewhere.
     Overflow,
 }
 
@@ -51,8 +62,60 @@ impl Inotify {
         super::check(unsafe { libc::inotify_add_watch(self.0.as_raw_fd(), path.as_ptr(), mask) })
     }
 
+    /// Watches the entries of `directory` and what is written to its files; gives the watch's number, which is the same for
+    /// all paths of one directory.
+    ///
+    /// # Errors
+    /// ENOENT for a directory that is gone, ENOSPC at the limit of watches per user.
+    pub fn watch_files(&self, directory: &Path) -> io::Result<i32> {
+        let path = CString::new(directory.as_os_str().as_bytes())?;
+        let mask = libc::IN_MODIFY
+            | libc::IN_CREATE
+            | libc::IN_DELETE
+            | libc::IN_MOVED_TO
+            | libc::IN_MOVED_FROM
+            | libc::IN_MOVE_SELF
+            | libc::IN_ONLYDIR
+            | libc::IN_DONT_FOLLOW;
+        // SAFETY: a NUL-terminated path that outlives the call.
+        super::check(unsafe { libc::inotify_add_watch(self.0.as_raw_fd(), path.as_ptr(), mask) })
+    }
+
+    /// Ends a watch; one that has ended already is none to end.
+    pub fn unwatch(&self, watch: i32) {
+        // SAFETY: no pointers; a number that is no watch is refused.
+        unsafe { libc::inotify_rm_watch(self.0.as_raw_fd(), watch) };
+    }
+
     /// Hands up to one buffer (16 KiB) of changes to `each`; true when there may be more.
     pub fn read(&self, mut each: impl FnMut(Change<'_>)) -> bool {
+        self.read_records(|watch, mask, name| {
+            if mask & libc::IN_Q_OVERFLOW != 0 {
+                each(Change::Overflow);
+            } else if mask & libc::IN_IGNORED != 0 {
+                each(Change::Ended(watch));
+            } else if mask & libc::IN_ISDIR != 0 && mask & (libc::IN_CREATE | libc::IN_MOVED_TO) != 0 {
+                each(Change::Created(watch, name));
+            } else if mask & libc::IN_ISDIR != 0 && mask & (libc::IN_DELETE | libc::IN_MOVED_FROM) != 0 {
+                each(Change::Removed(watch, name));
+            }
+        })
+    }
+
+    /// As [`Inotify::read`], for watches by [`Inotify::watch_files`].
+    pub fn read_files(&self, mut each: impl FnMut(Touch<'_>)) -> bool {
+        self.read_records(|watch, mask, name| {
+            if mask & libc::IN_Q_OVERFLOW != 0 {
+                each(Touch::Overflow);
+            } else if mask & (libc::IN_IGNORED | libc::IN_MOVE_SELF) != 0 {
+                each(Touch::Ended(watch));
+            } else if !name.is_empty() {
+                each(Touch::Entry(watch, name));
+            }
+        })
+    }
+
+    fn read_records(&self, mut each: impl FnMut(i32, u32, &[u8])) -> bool {
         let mut buffer = [0u8; 16 * 1024];
         // SAFETY: pointer and length are the buffer's.
         let read = unsafe { libc::read(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
@@ -71,7 +134,7 @@ impl AsRawFd for Inotify {
 }
 
 /// Records of `struct inotify_event`: wd, mask, cookie, len (32 bits each), then the name, padded with NULs.
-fn parse(mut data: &[u8], each: &mut impl FnMut(Change<'_>)) {
+fn parse(mut data: &[u8], each: &mut impl FnMut(i32, u32, &[u8])) {
     while let Some((header, rest)) = data.split_first_chunk::<16>() {
         let word =
             |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
@@ -80,16 +143,7 @@ fn parse(mut data: &[u8], each: &mut impl FnMut(Change<'_>)) {
             return;
         };
         data = rest;
-        let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
-        if mask & libc::IN_Q_OVERFLOW != 0 {
-            each(Change::Overflow);
-        } else if mask & libc::IN_IGNORED != 0 {
-            each(Change::Ended(watch));
-        } else if mask & libc::IN_ISDIR != 0 && mask & (libc::IN_CREATE | libc::IN_MOVED_TO) != 0 {
-            each(Change::Created(watch, name));
-        } else if mask & libc::IN_ISDIR != 0 && mask & (libc::IN_DELETE | libc::IN_MOVED_FROM) != 0 {
-            each(Change::Removed(watch, name));
-        }
+        each(watch, mask, name.split(|&byte| byte == 0).next().unwrap_or_default());
     }
 }
 
@@ -122,9 +176,31 @@ mod tests {
 
     #[test]
     fn cut_records_are_left_alone() {
-        parse(&[1; 15], &mut |change| panic!("{change:?}"));
+        parse(&[1; 15], &mut |watch, mask, _| panic!("{watch} {mask}"));
         let mut record = [0u8; 24];
         record[12] = 200;
-        parse(&record, &mut |change| panic!("{change:?}"));
+        parse(&record, &mut |watch, mask, _| panic!("{watch} {mask}"));
+    }
+
+    #[test]
+    fn files_are_seen_to_be_written_and_renamed() {
+        let directory = std::env::temp_dir().join(format!("nodeprobe-touch-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let inotify = Inotify::open().unwrap();
+        let watch = inotify.watch_files(&directory).unwrap();
+        assert_eq!(inotify.watch_files(&directory.join(".")).unwrap(), watch);
+        std::fs::write(directory.join("a"), b"1").unwrap();
+        std::fs::rename(directory.join("a"), directory.join("b")).unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
+        let mut seen = Vec::new();
+        inotify.read_files(|touch| {
+            seen.push(match touch {
+                Touch::Entry(_, name) => String::from_utf8_lossy(name).into_owned(),
+                Touch::Ended(ended) => format!("ended {}", ended == watch),
+                Touch::Overflow => "overflow".to_owned(),
+            });
+        });
+        assert_eq!(seen, ["a", "a", "a", "b", "b", "ended true"]);
+        inotify.unwatch(watch);
     }
 }
