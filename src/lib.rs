@@ -28,6 +28,7 @@ pub mod http;
 pub mod json;
 pub mod kernel_file;
 pub mod limits;
+pub mod logs;
 pub mod metric;
 pub mod netlink;
 pub mod network;

@@ -1,0 +1,58 @@
+//! The payload of DATA: `NAME=value`, compressed or not.
+
+use std::io::Read;
+
+use super::format::{OBJECT_LZ4, OBJECT_XZ, OBJECT_ZSTD};
+use super::lz4;
+
+/// What became of a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All of it is there.
+    Whole,
+    /// There was more than was asked for.
+    Cut,
+    /// The compressed bytes are damaged or cut; what came before may be there.
+    Damaged,
+    /// Compressed in a way that is not read here.
+    Unsupported,
+}
+
+/// Puts into `out`, emptied before, at most `max` bytes of the payload `bytes` of a DATA with these `flags`.
+pub fn payload(flags: u8, bytes: &[u8], max: usize, out: &mut Vec<u8>) -> Outcome {
+    out.clear();
+    match flags & (OBJECT_XZ | OBJECT_LZ4 | OBJECT_ZSTD) {
+        0 => {
+            lz4::append(out, bytes, max);
+            if bytes.len() > max { Outcome::Cut } else { Outcome::Whole }
+        }
+        OBJECT_LZ4 => {
+            // The size of the whole stands in front of the block (compress_blob_lz4 in systemd's compress.c).
+            let Some((size, block)) = bytes.split_first_chunk::<8>() else { return Outcome::Damaged };
+            let size = u64::from_le_bytes(*size);
+            let is_right = lz4::decode(block, max, out);
+            match () {
+                () if out.len() == max && size > max as u64 => Outcome::Cut,
+                () if is_right && out.len() as u64 == size => Outcome::Whole,
+                () => Outcome::Damaged,
+            }
+        }
+        OBJECT_ZSTD => zstd(bytes, max, out),
+        OBJECT_XZ => Outcome::Unsupported,
+        // The format forbids two at once.
+        _ => Outcome::Damaged,
+    }
+}
+
+/// One frame of Zstandard.
+fn zstd(bytes: &[u8], max: usize, out: &mut Vec<u8>) -> Outcome {
+    let Ok(mut decoder) = ruzstd::decoding::StreamingDecoder::new(bytes) else { return Outcome::Damaged };
+    match (&mut decoder).take(max as u64 + 1).read_to_end(out) {
+        _ if out.len() > max => {
+            out.truncate(max);
+            Outcome::Cut
+        }
+        Ok(_) => Outcome::Whole,
+        Err(_) => Outcome::Damaged,
+    }
+}

@@ -1,0 +1,3 @@
+//! Logs of the node: where lines come from.
+
+pub mod journal;
