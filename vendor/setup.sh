@@ -21,7 +21,7 @@ build="clang=clang llvm=llvm-strip musl-tools=musl-gcc linux-libc-dev=/usr/inclu
 bpf="clang=clang llvm=llvm-strip bpftool=bpftool linux-libc-dev=/usr/include/linux/bpf.h"
 check="clang-format=clang-format"
 test="prometheus=promtool prometheus=prometheus curl=curl python3=python3 iproute2=ip util-linux=unshare
- procps=pkill strace=strace nftables=nft"
+ procps=pkill strace=strace nftables=nft systemd=journalctl systemd-journal-remote=/lib/systemd/systemd-journal-remote"
 # libFuzzer and AddressSanitizer, which clang has where it says so itself.
 fuzz="g++=c++ libclang-rt-dev=$(clang -print-resource-dir 2>/dev/null)/lib/linux/libclang_rt.fuzzer-$(uname -m).a"
 case $want in

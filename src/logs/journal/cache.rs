@@ -123,7 +123,12 @@ impl Cache {
     pub fn size(&self) -> usize {
         let kept = self.objects.capacity() * size_of::<Kept>();
         let payloads: usize = self.objects.iter().map(|kept| kept.payload.len()).sum();
-        self.bytes.len() + kept + payloads + self.items.capacity() + self.raw.capacity() + self.payload.capacity()
+        self.bytes.len()
+            + kept
+            + payloads
+            + self.items.capacity()
+            + self.raw.capacity()
+            + self.payload.capacity()
     }
 
     /// Forgets the pages of a file, which has grown since. Objects stay: they do not change once they are linked.
@@ -136,7 +141,12 @@ impl Cache {
     }
 
     /// Reads past the pages, which may be older than what is asked for.
-    pub(super) fn read_fresh(&mut self, source: &dyn ReadAt, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    pub(super) fn read_fresh(
+        &mut self,
+        source: &dyn ReadAt,
+        buffer: &mut [u8],
+        offset: u64,
+    ) -> io::Result<usize> {
         self.preads += 1;
         source.read_at(buffer, offset)
     }
@@ -182,11 +192,16 @@ impl Cache {
         } else if let Some(place) = self.pages.iter().position(is) {
             place
         } else {
-            let oldest = self.pages.iter().enumerate().min_by_key(|(_, page)| if page.key == 0 { 0 } else { page.used });
+            let oldest = self
+                .pages
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, page)| if page.key == 0 { 0 } else { page.used });
             let place = oldest.map_or(0, |(place, _)| place);
             self.pages[place].key = 0;
             self.preads += 1;
-            let length = source.read_at(&mut self.bytes[place * PAGE..][..PAGE], number.saturating_mul(PAGE as u64))?;
+            let length = source
+                .read_at(&mut self.bytes[place * PAGE..][..PAGE], number.saturating_mul(PAGE as u64))?;
             self.pages[place] = Page { key, number, length, used: 0 };
             place
         };

@@ -155,7 +155,8 @@ impl Journals {
 
     /// What has been read of each file that still exists.
     pub fn positions(&self) -> impl Iterator<Item = Position> {
-        let done = self.known.values().filter(|known| known.fate != Fate::Followed).map(|known| known.position);
+        let done =
+            self.known.values().filter(|known| known.fate != Fate::Followed).map(|known| known.position);
         self.followed.iter().map(|followed| followed.file.position()).chain(done)
     }
 
@@ -230,7 +231,8 @@ impl Journals {
                 known.file
             });
             let is_refused = file.is_none() && self.names.get(&path).is_some_and(|known| known.look == look);
-            let waits = file.is_some_and(|file| self.known.get(&file).is_some_and(|known| known.fate == Fate::Waiting));
+            let waits = file
+                .is_some_and(|file| self.known.get(&file).is_some_and(|known| known.fate == Fate::Waiting));
             // One that is no journal yet may be a journal that is being made.
             if (is_refused && is_final) || (file.is_some() && !waits) {
                 continue;
@@ -369,7 +371,8 @@ impl Journals {
         let mut moment = volatile.get(directory).copied();
         let mut deliver = |record: &Record| {
             let head = record.head();
-            let is_copy = |(boot, monotonic): (Id, u64)| boot == head.boot_id && head.monotonic_us <= monotonic;
+            let is_copy =
+                |(boot, monotonic): (Id, u64)| boot == head.boot_id && head.monotonic_us <= monotonic;
             if is_run {
                 moment = Some((head.boot_id, head.monotonic_us));
             } else if moment.is_some_and(is_copy) {

@@ -7,7 +7,9 @@
 use std::io;
 
 use super::cache::{Cache, ReadAt};
-use super::format::{self, ARRAY_BYTES, ENTRY_BYTES, EntryHead, FormatError, HEADER_BYTES, Header, Id, Object, State};
+use super::format::{
+    self, ARRAY_BYTES, ENTRY_BYTES, EntryHead, FormatError, HEADER_BYTES, Header, Id, Object, State,
+};
 use super::payload::{self, Outcome};
 use super::record::{Field, LONGEST_NAME, Record, Wanted};
 
@@ -118,7 +120,16 @@ impl<S: ReadAt> JournalFile<S> {
         let header = read_header(&source, cache)?;
         let key = cache.key();
         let array = Array::default();
-        Ok(JournalFile { source, key, header, array, index: 0, seqnum: 0, last: 0, damage: Damage::default() })
+        Ok(JournalFile {
+            source,
+            key,
+            header,
+            array,
+            index: 0,
+            seqnum: 0,
+            last: 0,
+            damage: Damage::default(),
+        })
     }
 
     /// The header as it was read last.
@@ -287,7 +298,13 @@ impl<S: ReadAt> JournalFile<S> {
     }
 
     /// Reads the entry that `slot` refers to into the cache's record.
-    fn entry(&mut self, cache: &mut Cache, budget: &mut Budget, slot: u64, wanted: Wanted) -> Result<(), Bad> {
+    fn entry(
+        &mut self,
+        cache: &mut Cache,
+        budget: &mut Budget,
+        slot: u64,
+        wanted: Wanted,
+    ) -> Result<(), Bad> {
         let slot_bytes = self.header.slot_bytes() as usize;
         let mut bytes = [0; ENTRY_BYTES];
         let length = cache.read(&self.source, self.key, slot, &mut bytes[..slot_bytes])?;

@@ -86,10 +86,7 @@ impl fmt::Display for FormatError {
             FormatError::Short => f.write_str("shorter than a journal's header"),
             FormatError::Signature => f.write_str("not a journal: no LPKSHHRH at the start"),
             FormatError::Incompatible(flags) => {
-                write!(
-                    f,
-                    "incompatible flags {flags:#x}: written by a systemd newer than this program knows"
-                )
+                write!(f, "incompatible flags {flags:#x}: written by a systemd newer than this program knows")
             }
             FormatError::Header(what) => write!(f, "{what} in the header cannot be right"),
         }
@@ -250,8 +247,10 @@ impl EntryHead {
         };
         // As journald itself checks them (check_object in journal-file.c).
         let is_time = |time: u64| time < TIME_LIMIT_US;
-        let is_right =
-            head.seqnum > 0 && head.realtime_us > 0 && is_time(head.realtime_us) && is_time(head.monotonic_us);
+        let is_right = head.seqnum > 0
+            && head.realtime_us > 0
+            && is_time(head.realtime_us)
+            && is_time(head.monotonic_us);
         is_right.then_some(head)
     }
 }

@@ -53,7 +53,9 @@ pub(super) fn repeat(out: &mut Vec<u8>, distance: usize, count: usize, max: usiz
     while left > 0 {
         let from = out.len().saturating_sub(distance);
         let piece = left.min(distance);
-        let Some(until) = from.checked_add(piece).filter(|until| *until <= out.len() && piece > 0) else { return };
+        let Some(until) = from.checked_add(piece).filter(|until| *until <= out.len() && piece > 0) else {
+            return;
+        };
         out.extend_from_within(from..until);
         left = left.saturating_sub(piece);
     }

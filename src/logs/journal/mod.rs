@@ -20,3 +20,4 @@ pub mod format;
 pub mod lz4;
 pub mod payload;
 pub mod record;
+pub mod xz;

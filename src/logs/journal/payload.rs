@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use super::format::{OBJECT_LZ4, OBJECT_XZ, OBJECT_ZSTD};
-use super::lz4;
+use super::{lz4, xz};
 
 /// What became of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,8 +14,6 @@ pub enum Outcome {
     Cut,
     /// The compressed bytes are damaged or cut; what came before may be there.
     Damaged,
-    /// Compressed in a way that is not read here.
-    Unsupported,
 }
 
 /// Puts into `out`, emptied before, at most `max` bytes of the payload `bytes` of a DATA with these `flags`.
@@ -38,7 +36,14 @@ pub fn payload(flags: u8, bytes: &[u8], max: usize, out: &mut Vec<u8>) -> Outcom
             }
         }
         OBJECT_ZSTD => zstd(bytes, max, out),
-        OBJECT_XZ => Outcome::Unsupported,
+        OBJECT_XZ => match xz::decode(bytes, max.saturating_add(1), out) {
+            _ if out.len() > max => {
+                out.truncate(max);
+                Outcome::Cut
+            }
+            true => Outcome::Whole,
+            false => Outcome::Damaged,
+        },
         // The format forbids two at once.
         _ => Outcome::Damaged,
     }

@@ -111,9 +111,9 @@ impl Record {
 
     /// Names and values in the order of the entry.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.parts
-            .iter()
-            .filter_map(|part| Some((self.bytes.get(part.start..part.equals)?, self.bytes.get(part.equals + 1..part.end)?)))
+        self.parts.iter().filter_map(|part| {
+            Some((self.bytes.get(part.start..part.equals)?, self.bytes.get(part.equals + 1..part.end)?))
+        })
     }
 
     /// Fields that are shorter here than in the journal, or left out, because they are too long.
