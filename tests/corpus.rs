@@ -10,6 +10,8 @@ mod decoders;
 mod elf;
 #[path = "../fuzz/src/http.rs"]
 mod http;
+#[path = "../fuzz/src/journal.rs"]
+mod journal;
 #[path = "../fuzz/src/json.rs"]
 mod json;
 #[path = "../fuzz/src/yaml.rs"]
@@ -69,6 +71,7 @@ fn text_and_keys_are_survived() {
     replay("http", http::run);
     replay("json", json::run);
     replay("cloud", cloud::run);
+    replay("journal", journal::run);
 }
 
 /// `nodeprobe check` of `objects`, each with a config that uses maps.

@@ -50,8 +50,8 @@ if [ -n "$missing" ]; then
 	fi
 	say "installing:$missing"
 	try3 apt update || say "the package lists may be old"
-	case "$missing " in *" prometheus "*)
-		# Only its programs are wanted: do not let the package start a server, unless the machine has a policy of its own.
+	case "$missing " in *" prometheus "* | *" systemd-journal-remote "*)
+		# Only their programs are wanted: do not let a package start a server, unless the machine has a policy of its own.
 		policy=/usr/sbin/policy-rc.d
 		if [ ! -e $policy ]; then
 			trap 'root rm -f $policy' EXIT

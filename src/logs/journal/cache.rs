@@ -211,7 +211,7 @@ impl Cache {
     }
 
     fn place(key: u32, offset: u64) -> usize {
-        let mixed = (offset / 8 ^ u64::from(key) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = ((offset / 8) ^ (u64::from(key) << 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> 32) as usize % OBJECTS
     }
 

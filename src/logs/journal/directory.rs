@@ -342,7 +342,7 @@ impl Journals {
                 return true;
             }
             match self.read_one(at, budget, wanted, sink) {
-                (true, _) => drop(self.close(at)),
+                (true, _) => self.close(at),
                 (false, Progress::More) => {
                     self.next = at;
                     return true;

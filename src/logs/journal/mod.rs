@@ -7,7 +7,8 @@
 //! ```text
 //! directory.rs  which files there are; what was read of each -> file.rs  entry after entry of one file, resumable
 //!                                                            -> cache.rs  pages, and small DATA objects that repeat
-//!                                                            -> format.rs bytes to values; payload.rs decompression
+//!                                                            -> format.rs bytes to values; payload.rs decompression,
+//!                                                               by decoders of our own in lz4.rs, zstd.rs and xz.rs
 //! ```
 
 #![forbid(unsafe_code)]
@@ -21,3 +22,4 @@ pub mod lz4;
 pub mod payload;
 pub mod record;
 pub mod xz;
+pub mod zstd;

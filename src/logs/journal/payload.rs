@@ -1,9 +1,7 @@
 //! The payload of DATA: `NAME=value`, compressed or not.
 
-use std::io::Read;
-
 use super::format::{OBJECT_LZ4, OBJECT_XZ, OBJECT_ZSTD};
-use super::{lz4, xz};
+use super::{lz4, xz, zstd};
 
 /// What became of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,29 +33,21 @@ pub fn payload(flags: u8, bytes: &[u8], max: usize, out: &mut Vec<u8>) -> Outcom
                 () => Outcome::Damaged,
             }
         }
-        OBJECT_ZSTD => zstd(bytes, max, out),
-        OBJECT_XZ => match xz::decode(bytes, max.saturating_add(1), out) {
-            _ if out.len() > max => {
-                out.truncate(max);
-                Outcome::Cut
-            }
-            true => Outcome::Whole,
-            false => Outcome::Damaged,
-        },
+        // A byte more than is wanted tells that there is more.
+        OBJECT_ZSTD => outcome(zstd::decode(bytes, max.saturating_add(1), out), max, out),
+        OBJECT_XZ => outcome(xz::decode(bytes, max.saturating_add(1), out), max, out),
         // The format forbids two at once.
         _ => Outcome::Damaged,
     }
 }
 
-/// One frame of Zstandard.
-fn zstd(bytes: &[u8], max: usize, out: &mut Vec<u8>) -> Outcome {
-    let Ok(mut decoder) = ruzstd::decoding::StreamingDecoder::new(bytes) else { return Outcome::Damaged };
-    match (&mut decoder).take(max as u64 + 1).read_to_end(out) {
-        _ if out.len() > max => {
-            out.truncate(max);
-            Outcome::Cut
-        }
-        Ok(_) => Outcome::Whole,
-        Err(_) => Outcome::Damaged,
+/// What became of bytes that were decoded to one more than `max`.
+fn outcome(is_right: bool, max: usize, out: &mut Vec<u8>) -> Outcome {
+    let is_cut = out.len() > max;
+    out.truncate(max);
+    match is_right {
+        _ if is_cut => Outcome::Cut,
+        true => Outcome::Whole,
+        false => Outcome::Damaged,
     }
 }

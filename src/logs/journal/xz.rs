@@ -51,7 +51,11 @@ pub fn decode(stream: &[u8], max: usize, out: &mut Vec<u8>) -> bool {
 
 fn blocks(stream: &[u8], max: usize, out: &mut Vec<u8>) -> Option<()> {
     let rest = stream.strip_prefix(MAGIC).and_then(|_| stream.get(STREAM_HEADER..))?;
-    let words = usize::from(*rest.first().filter(|size| **size > 0)?);
+    // An index instead of a block: there is nothing in it.
+    let words = usize::from(*rest.first()?);
+    if words == 0 {
+        return Some(());
+    }
     let (header, mut rest) = rest.split_at_checked(words.saturating_add(1).saturating_mul(4))?;
     let flags = *header.get(1)?;
     let mut fields = header.get(2..)?;
