@@ -10,6 +10,8 @@ mod decoders;
 mod elf;
 #[path = "../fuzz/src/http.rs"]
 mod http;
+#[path = "../fuzz/src/journal.rs"]
+mod journal;
 #[path = "../fuzz/src/json.rs"]
 mod json;
 #[path = "../fuzz/src/logs.rs"]
@@ -74,6 +76,7 @@ fn text_and_keys_are_survived() {
     replay("docker", logs::docker);
     replay("cri", logs::cri);
     replay("pattern", logs::pattern);
+    replay("journal", journal::run);
 }
 
 /// `nodeprobe check` of `objects`, each with a config that uses maps.

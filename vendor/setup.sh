@@ -22,7 +22,8 @@ bpf="clang=clang llvm=llvm-strip bpftool=bpftool linux-libc-dev=/usr/include/lin
 check="clang-format=clang-format"
 test="prometheus=promtool prometheus=prometheus curl=curl python3=python3 iproute2=ip util-linux=unshare
  procps=pkill strace=strace nftables=nft containerd=containerd docker.io=dockerd docker.io=docker podman=podman
- runc=runc busybox-static=busybox"
+ runc=runc busybox-static=busybox systemd=journalctl
+ systemd-journal-remote=/lib/systemd/systemd-journal-remote"
 vm="qemu-system-x86=qemu-system-x86_64 mmdebstrap=mmdebstrap e2fsprogs=mke2fs"
 # libFuzzer and AddressSanitizer, which clang has where it says so itself.
 fuzz="g++=c++ libclang-rt-dev=$(clang -print-resource-dir 2>/dev/null)/lib/linux/libclang_rt.fuzzer-$(uname -m).a"
@@ -58,7 +59,7 @@ if [ -n "$missing" ]; then
 		! apt-cache show docker-cli >/dev/null 2>&1 || missing="$missing docker-cli"
 		;;
 	esac
-	case "$missing " in *" prometheus "* | *" docker.io "* | *" containerd "* | *" podman "*)
+	case "$missing " in *" prometheus "* | *" docker.io "* | *" containerd "* | *" podman "* | *" systemd-journal-remote "*)
 		# Only their programs are wanted: do not let a package start a server, unless the machine has a policy of its own.
 		policy=/usr/sbin/policy-rc.d
 		if [ ! -e $policy ]; then

@@ -5,6 +5,7 @@ pub mod cloud;
 pub mod decoders;
 pub mod elf;
 pub mod http;
+pub mod journal;
 pub mod json;
 pub mod logs;
 pub mod object;

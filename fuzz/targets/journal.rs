@@ -1,0 +1,5 @@
+//! See `src/journal.rs`.
+
+#![no_main]
+
+nodeprobe_fuzz::target!(nodeprobe_fuzz::journal::run);

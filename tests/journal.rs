@@ -1,0 +1,493 @@
+//! The reader of journal files against systemd's own: what journald and systemd-journal-remote write, journalctl and the reader
+//! have to read alike, and a damaged file must cost nothing in front of the damage.
+
+mod support;
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nodeprobe::logs::journal::cache::{Cache, ReadAt};
+use nodeprobe::logs::journal::directory::Journals;
+use nodeprobe::logs::journal::export::export;
+use nodeprobe::logs::journal::file::{Budget, JournalFile, Progress};
+use nodeprobe::logs::journal::format::{FILE_COMPACT, FILE_KEYED_HASH, FILE_ZSTD};
+use nodeprobe::logs::journal::record::{Field, Record, Wanted};
+use support::{Dice, TempDir, until};
+
+/// Why a test waits at most this long.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Copies of each fixture that are damaged; there are six.
+const DAMAGED: usize = 170;
+
+/// The journals that come along, unpacked.
+fn fixtures() -> Vec<(String, Vec<u8>)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/journals");
+    let mut all = Vec::new();
+    for entry in fs::read_dir(directory).expect("tests/journals") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|end| end == "gz") {
+            let output = Command::new("gzip").arg("-dc").arg(&path).output().expect("gzip");
+            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            all.push((name, output.stdout));
+        }
+    }
+    all.sort();
+    assert_eq!(all.len(), 6);
+    all
+}
+
+/// What journalctl exports of a file; later ones than 252 add lines of their own.
+#[track_caller]
+fn journalctl(path: &Path) -> Vec<u8> {
+    let output = Command::new("journalctl")
+        .args(["--no-pager", "-o", "export", "--file"])
+        .arg(path)
+        .output()
+        .expect("journalctl");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = output.stdout.split_inclusive(|byte| *byte == b'\n');
+    lines.filter(|line| !line.starts_with(b"__SEQNUM")).flatten().copied().collect()
+}
+
+/// An entry as it is exported, and where in the file it ends.
+type Exported = (Vec<u8>, u64);
+
+/// All entries of a file, read in small pieces, with the counts of what is damaged.
+#[track_caller]
+fn read_all(source: impl ReadAt, length: u64) -> (Vec<Exported>, u64) {
+    let mut cache = Cache::new();
+    let Ok(mut file) = JournalFile::open(source, &mut cache) else { return (Vec::new(), 0) };
+    let mut entries = Vec::new();
+    // Each call looks at ten entries, and a file has no more than a slot of four bytes for each.
+    let mut calls = length / 40 + 10;
+    let began = Instant::now();
+    loop {
+        let mut budget = Budget { entries: 10, bytes: 1 << 20 };
+        let progress = file.read(&mut cache, &mut budget, Wanted::All, &mut |record| {
+            let mut text = Vec::new();
+            export(record, &mut text);
+            entries.push((text, record.ends().0.max(record.ends().1)));
+        });
+        match progress.expect("no error of reading") {
+            Progress::More => {}
+            Progress::End | Progress::Broken => break,
+        }
+        calls = calls.checked_sub(1).expect("it ends");
+        assert!(began.elapsed() < Duration::from_secs(20), "it ends soon");
+    }
+    assert!(cache.size() < 4 << 20, "{} bytes", cache.size());
+    let damage = file.damage();
+    (entries, damage.entries + damage.fields + damage.cut)
+}
+
+/// Wants that the file holds what journalctl says; gives its entries.
+#[track_caller]
+fn is_as_journalctl_says(path: &Path) -> Vec<Exported> {
+    let file = fs::File::open(path).expect("the journal");
+    let length = file.metadata().expect("its size").len();
+    let (entries, damage) = read_all(file, length);
+    let ours: Vec<u8> = entries.iter().flat_map(|(text, _)| text).copied().collect();
+    let theirs = journalctl(path);
+    if ours != theirs {
+        let at = ours.iter().zip(&theirs).position(|(one, other)| one != other).unwrap_or_default();
+        let part = |bytes: &[u8]| {
+            String::from_utf8_lossy(
+                &bytes[at.saturating_sub(100).min(bytes.len())..(at + 100).min(bytes.len())],
+            )
+            .into_owned()
+        };
+        let lengths = (ours.len(), theirs.len());
+        panic!("{} {lengths:?} at {at}:\n{}\n--\n{}", path.display(), part(&ours), part(&theirs));
+    }
+    assert_eq!(damage, 0);
+    entries
+}
+
+/// Entries in the export format, with fields of every kind.
+fn written(count: usize) -> Vec<u8> {
+    let mut dice = Dice::new(3);
+    let mut out = Vec::new();
+    let field = |name: &str, value: &[u8], out: &mut Vec<u8>| {
+        out.extend_from_slice(name.as_bytes());
+        if value.iter().any(|byte| *byte < 32) || std::str::from_utf8(value).is_err() {
+            out.push(b'\n');
+            out.extend_from_slice(&(value.len() as u64).to_le_bytes());
+        } else {
+            out.push(b'=');
+        }
+        out.extend_from_slice(value);
+        out.push(b'\n');
+    };
+    for at in 0..count {
+        field(
+            "__REALTIME_TIMESTAMP",
+            format!("{}", 1_763_700_000_000_000u64 + at as u64).as_bytes(),
+            &mut out,
+        );
+        field("__MONOTONIC_TIMESTAMP", format!("{}", 1000 + at).as_bytes(), &mut out);
+        field("_BOOT_ID", &[b'b'; 32], &mut out);
+        field("PRIORITY", format!("{}", at % 8).as_bytes(), &mut out);
+        field("_PID", format!("{}", 100 + at % 50).as_bytes(), &mut out);
+        field("_SYSTEMD_UNIT", format!("app-{}.service", at % 30).as_bytes(), &mut out);
+        field("_SOURCE_REALTIME_TIMESTAMP", format!("{at}").as_bytes(), &mut out);
+        match at % 100 {
+            1 => field("MESSAGE", b"two\nlines", &mut out),
+            2 => field("MESSAGE", &dice.bytes(5000), &mut out),
+            3 => field("MESSAGE", "long ".repeat(200 + at).as_bytes(), &mut out),
+            4 => field("MESSAGE", b"", &mut out),
+            5 => (0..200).for_each(|number| field(&format!("F{number}"), b"x", &mut out)),
+            6 => field("MESSAGE", format!("{at} ").repeat(100_000).as_bytes(), &mut out),
+            _ => field("MESSAGE", format!("line {at} of the test").as_bytes(), &mut out),
+        }
+        out.push(b'\n');
+    }
+    out
+}
+
+/// Has systemd-journal-remote make `path` of `text`.
+#[track_caller]
+fn make(path: &Path, text: &[u8], compact: bool, keyed: bool, compressed: bool) {
+    let mut child = Command::new("/lib/systemd/systemd-journal-remote")
+        .arg(format!("--compress={}", if compressed { "yes" } else { "no" }))
+        .arg("-o")
+        .arg(path)
+        .arg("-")
+        .env("SYSTEMD_JOURNAL_COMPACT", if compact { "1" } else { "0" })
+        .env("SYSTEMD_JOURNAL_KEYED_HASH", if keyed { "1" } else { "0" })
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("systemd-journal-remote");
+    child.stdin.take().expect("a pipe").write_all(text).expect("written");
+    assert!(child.wait().expect("its end").success());
+}
+
+#[test]
+fn every_compression_is_read_as_journalctl_reads_it() {
+    let directory = TempDir::new("journal");
+    for (name, bytes) in fixtures() {
+        let path = directory.write(&name, &bytes);
+        assert_eq!(is_as_journalctl_says(&path).len(), 60, "{name}");
+    }
+}
+
+#[test]
+fn eight_kinds_of_files_are_read_as_journalctl_reads_them() {
+    let directory = TempDir::new("journal");
+    let text = written(2000);
+    for kind in 0..8 {
+        let (compact, keyed, compressed) = (kind & 1 != 0, kind & 2 != 0, kind & 4 != 0);
+        let path = directory.path().join(format!("{kind}.journal"));
+        make(&path, &text, compact, keyed, compressed);
+        let file =
+            JournalFile::open(fs::File::open(&path).expect("made"), &mut Cache::new()).expect("a journal");
+        let flags = file.header().incompatible;
+        assert_eq!((flags & FILE_COMPACT != 0, flags & FILE_KEYED_HASH != 0), (compact, keyed), "{flags:#x}");
+        assert!(compressed || flags & FILE_ZSTD == 0);
+        assert_eq!(is_as_journalctl_says(&path).len(), 2000);
+    }
+}
+
+#[test]
+fn named_fields_are_those_of_the_whole_entry() {
+    for (name, bytes) in fixtures() {
+        let mut cache = Cache::new();
+        let mut all = Vec::new();
+        for wanted in [Wanted::All, Wanted::Named] {
+            let mut file = JournalFile::open(bytes.clone(), &mut cache).expect("a journal");
+            let mut budget = Budget { entries: 1000, bytes: 1 << 30 };
+            let mut at = 0;
+            let progress = file.read(&mut cache, &mut budget, wanted, &mut |record: &Record| {
+                let names =
+                    [Field::Message, Field::ContainerName, Field::SystemdUnit, Field::Pid, Field::Transport];
+                let fields = names.map(|field| record.field(field).map(<[u8]>::to_vec));
+                match wanted {
+                    Wanted::All => all.push(fields),
+                    Wanted::Named => assert_eq!(fields, all[at], "{name}"),
+                }
+                at += 1;
+            });
+            assert_eq!((progress.expect("read"), at), (Progress::End, 60));
+        }
+        assert_eq!(all.iter().filter(|fields| fields[1].is_some()).count(), 6);
+    }
+}
+
+#[test]
+fn a_position_is_gone_on_from() {
+    let (_, bytes) = fixtures().swap_remove(0);
+    let mut cache = Cache::new();
+    for stop in [0, 1, 4, 5, 17, 59, 60] {
+        let mut file = JournalFile::open(bytes.clone(), &mut cache).expect("a journal");
+        let mut budget = Budget { entries: stop, bytes: 1 << 30 };
+        let mut seen = Vec::new();
+        file.read(&mut cache, &mut budget, Wanted::Named, &mut |record| seen.push(record.head().seqnum))
+            .expect("read");
+        let position = file.position();
+        assert_eq!((position.entries, position.seqnum), (stop, stop));
+        let mut file = JournalFile::open(bytes.clone(), &mut cache).expect("a journal");
+        assert!(file.restore(&position));
+        let mut budget = Budget { entries: 1000, bytes: 1 << 30 };
+        file.read(&mut cache, &mut budget, Wanted::Named, &mut |record| seen.push(record.head().seqnum))
+            .expect("read");
+        assert_eq!(seen, (1..=60).collect::<Vec<u64>>());
+    }
+}
+
+#[test]
+fn damage_costs_nothing_in_front_of_it() {
+    let mut dice = Dice::new(17);
+    let (mut kept, mut lost) = (0, 0);
+    for (name, mut bytes) in fixtures() {
+        let (whole, _) = read_all(bytes.clone(), bytes.len() as u64);
+        let used = whole.iter().map(|(_, end)| *end).max().expect("entries") as usize;
+        // Behind it there are only zeros, which nothing refers to.
+        bytes.truncate(used + 4096);
+        for round in 0..DAMAGED {
+            let mut spoilt = bytes.clone();
+            // Damage of the header may cost everything, of the rest only what is behind.
+            let from = if round % 10 == 0 { 0 } else { 272 };
+            let at = from + dice.below(used - from);
+            let first = match round % 5 {
+                0 => {
+                    spoilt.truncate(at);
+                    at
+                }
+                1 => {
+                    let until = (at + 1 + dice.below(4096)).min(spoilt.len());
+                    spoilt[at..until].fill(0);
+                    at
+                }
+                2 => {
+                    let noise = dice.bytes(64);
+                    let until = (at + 64).min(spoilt.len());
+                    spoilt[at..until].copy_from_slice(&noise[..until - at]);
+                    at
+                }
+                _ => {
+                    let places: Vec<usize> =
+                        (0..1 + dice.below(8)).map(|_| from + dice.below(used - from)).collect();
+                    places.iter().for_each(|place| spoilt[*place] ^= 1 << dice.below(8));
+                    places.into_iter().min().expect("a place")
+                }
+            };
+            let (left, _) = read_all(spoilt, used as u64 + 4096);
+            if first < 272 {
+                continue;
+            }
+            let safe: Vec<&Exported> = whole.iter().take_while(|(_, end)| *end <= first as u64).collect();
+            assert!(left.len() >= safe.len(), "{name}, round {round}: {} of {}", left.len(), safe.len());
+            for (at, entry) in safe.iter().enumerate() {
+                assert!(left[at] == **entry, "{name}, round {round}: entry {at}");
+            }
+            kept += left.len();
+            lost += whole.len().saturating_sub(left.len());
+        }
+    }
+    println!("{kept} entries left, {lost} lost");
+    assert!(kept > lost, "{kept} entries left, {lost} lost");
+}
+
+/// A journald of our own; ends when dropped.
+struct Journald {
+    directory: TempDir,
+    child: Child,
+    stdin: Option<ChildStdin>,
+}
+
+impl Journald {
+    /// Starts one with these lines in journald.conf; it writes below `run`.
+    #[track_caller]
+    fn start(conf: &str) -> Journald {
+        let directory = TempDir::new("journald");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/journald.sh");
+        let mut child = Command::new(script)
+            .arg(directory.path())
+            .env("JCONF", conf)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("tests/journald.sh");
+        let stdin = child.stdin.take();
+        let journald = Journald { directory, child, stdin };
+        until("journald's socket", PATIENCE, || journald.socket());
+        journald
+    }
+
+    fn socket(&self) -> Option<UnixDatagram> {
+        let socket = UnixDatagram::unbound().expect("a socket");
+        socket.connect(self.directory.path().join("systemd/journal/socket")).ok().map(|()| socket)
+    }
+
+    fn run(&self) -> PathBuf {
+        self.directory.path().join("run/journal")
+    }
+
+    fn var(&self) -> PathBuf {
+        self.directory.path().join("log/journal")
+    }
+
+    fn journals(&self) -> Journals {
+        Journals::new(self.var(), self.run())
+    }
+
+    fn signal(&self, signal: i32) {
+        let pid = fs::read_to_string(self.directory.path().join("pid")).expect("a pid");
+        let done = Command::new("kill").arg(format!("-{signal}")).arg(pid.trim()).status().expect("kill");
+        assert!(done.success());
+    }
+
+    /// Has journald move to `var`, and waits until it has.
+    #[track_caller]
+    fn flush(&self) {
+        fs::create_dir_all(self.var()).expect("var");
+        self.signal(10);
+        let flag = self.directory.path().join("systemd/journal/flushed");
+        until("the flush", PATIENCE, || flag.exists().then_some(()));
+    }
+}
+
+impl Drop for Journald {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+fn send(socket: &UnixDatagram, number: usize, filler: &str) {
+    let text = format!(
+        "MESSAGE=line {number} {filler}\nNODEPROBE_TEST={number}\nPRIORITY=6\nSYSLOG_IDENTIFIER=test\n"
+    );
+    socket.send(text.as_bytes()).expect("sent");
+}
+
+/// Our numbers among new entries.
+fn numbers(journals: &mut Journals, numbers: &mut Vec<usize>) {
+    journals.look();
+    loop {
+        let mut budget = Budget { entries: 1000, bytes: 1 << 20 };
+        let more = journals.read(&mut budget, Wanted::Named, &mut |record| {
+            let message = record.field(Field::Message).unwrap_or_default();
+            let text = String::from_utf8_lossy(message);
+            if let Some(rest) = text.strip_prefix("line ") {
+                assert_eq!(record.field(Field::SyslogIdentifier), Some(&b"test"[..]));
+                numbers.push(rest.split(' ').next().expect("a number").parse().expect("a number"));
+            }
+        });
+        if !more {
+            return;
+        }
+    }
+}
+
+#[test]
+fn rotation_and_vacuum_lose_nothing() {
+    const LINES: usize = 12_000;
+    let journald = Journald::start("SystemMaxFileSize=1M\nSystemMaxUse=12M\nSystemMaxFiles=8\nCompress=no");
+    journald.flush();
+    let mut journals = journald.journals();
+    let mut seen = Vec::new();
+    numbers(&mut journals, &mut seen);
+    let socket = journald.socket().expect("a socket");
+    let sender = thread::spawn(move || {
+        for number in 0..LINES {
+            send(&socket, number, &format!("{number:x} ").repeat(30));
+            if number % 200 == 0 {
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+    });
+    let mut names = HashSet::new();
+    let mut rotated = 0;
+    until("all lines", PATIENCE, || {
+        numbers(&mut journals, &mut seen);
+        if seen.len() / 3000 > rotated {
+            rotated = seen.len() / 3000;
+            journald.signal(12);
+        }
+        for machine in fs::read_dir(journald.var()).expect("var") {
+            let machine = machine.expect("a machine").path();
+            names.extend(fs::read_dir(machine).expect("files").map(|file| file.expect("a file").file_name()));
+        }
+        (seen.len() >= LINES).then_some(())
+    });
+    sender.join().expect("the sender");
+    numbers(&mut journals, &mut seen);
+    assert_eq!(seen, (0..LINES).collect::<Vec<usize>>());
+    let machine = fs::read_dir(journald.var()).expect("var").next().expect("one").expect("a machine").path();
+    let left = fs::read_dir(machine).expect("files").count();
+    let (preads, size) = journals.cost();
+    let counts = journals.counts();
+    println!("{} files seen, {left} left, {preads} preads, {size} bytes, {counts:?}", names.len());
+    assert!(names.len() > 12 && left < names.len() - 3, "{left} of {names:?} left: some were to be vacuumed");
+    assert!(names.iter().any(|name| name.to_string_lossy().contains('@')));
+    assert_eq!(
+        (counts.damaged_entries, counts.damaged_fields, counts.broken_files, counts.copies),
+        (0, 0, 0, 0)
+    );
+    assert!(journals.open_files() < 4, "{} open", journals.open_files());
+}
+
+#[test]
+fn what_journald_copies_from_run_comes_once() {
+    let journald = Journald::start("Compress=no");
+    let socket = journald.socket().expect("a socket");
+    send(&socket, 0, "before the reader");
+    until("a file", PATIENCE, || fs::read_dir(journald.run()).ok()?.next().map(drop));
+    thread::sleep(Duration::from_millis(200));
+    let mut journals = journald.journals();
+    let mut seen = Vec::new();
+    numbers(&mut journals, &mut seen);
+    assert_eq!(seen, [], "it begins at the end");
+    (1..=100).for_each(|number| send(&socket, number, ""));
+    until("100 lines", PATIENCE, || {
+        numbers(&mut journals, &mut seen);
+        (seen.len() >= 100).then_some(())
+    });
+    journald.flush();
+    (101..=200).for_each(|number| send(&socket, number, ""));
+    until("200 lines", PATIENCE, || {
+        numbers(&mut journals, &mut seen);
+        (seen.len() >= 200).then_some(())
+    });
+    numbers(&mut journals, &mut seen);
+    assert_eq!(seen, (1..=200).collect::<Vec<usize>>());
+    assert!(journals.counts().copies >= 100, "{:?}", journals.counts());
+}
+
+#[test]
+fn another_run_goes_on_where_the_last_one_was() {
+    let journald = Journald::start("SystemMaxFileSize=1M\nCompress=no");
+    journald.flush();
+    let socket = journald.socket().expect("a socket");
+    let mut seen = Vec::new();
+    let mut journals = journald.journals();
+    numbers(&mut journals, &mut seen);
+    (0..500).for_each(|number| send(&socket, number, ""));
+    until("500 lines", PATIENCE, || {
+        numbers(&mut journals, &mut seen);
+        (seen.len() >= 500).then_some(())
+    });
+    let positions: Vec<_> = journals.positions().collect();
+    drop(journals);
+    // Some to the same file, which is archived then, some to the next one.
+    (500..1000).for_each(|number| send(&socket, number, ""));
+    journald.signal(12);
+    thread::sleep(Duration::from_millis(300));
+    (1000..1500).for_each(|number| send(&socket, number, ""));
+    let mut journals = journald.journals();
+    journals.restore(positions);
+    until("1,500 lines", PATIENCE, || {
+        numbers(&mut journals, &mut seen);
+        (seen.len() >= 1500).then_some(())
+    });
+    numbers(&mut journals, &mut seen);
+    seen.sort_unstable();
+    assert_eq!(seen, (0..1500).collect::<Vec<usize>>());
+}
