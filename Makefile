@@ -23,7 +23,7 @@ TIME ?= 600
 RUNS ?= 1000000
 PREFIX ?= /usr/local
 DESTDIR ?=
-MAX_SIZE := 2621440
+MAX_SIZE := 3145728
 
 # rustup installs here and leaves PATH to the shell's start files, which CI may not read.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -74,7 +74,7 @@ bench: build ## measure the agent's own cost, as root (ARGS go to the bench)
 soak: build ## what stays when containers come and go for ten minutes, as root
 	@$(CARGO) bench --locked --bench bench -- soak $(ARGS)
 
-size: build ## show the binary's size by section; fails above 2.5 MiB
+size: build ## show the binary's size by section; fails above 3 MiB
 	@llvm-size -A dist/nodeprobe | awk 'NR > 2 && $$2 >= 1024'
 	@size=$$(stat -c %s dist/nodeprobe); echo "dist/nodeprobe: $$size bytes, limit $(MAX_SIZE)"; [ $$size -le $(MAX_SIZE) ]
 

@@ -128,6 +128,12 @@ impl Agent {
             self.world.turns.observe(clock::monotonic_ns().saturating_sub(began_ns) as f64 / 1e9);
         }
         info!("stopping");
+        for index in 0..self.slots.len() {
+            self.attempt(index, |collector, world| {
+                collector.close(world);
+                Ok(())
+            });
+        }
         Ok(())
     }
 

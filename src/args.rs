@@ -1,6 +1,7 @@
 //! The command line: one table of flags, from which parsing, `--help`, environment variables and `docs/FLAGS.md` follow.
 
 mod flags;
+pub mod logs;
 pub mod network;
 
 use std::ffi::OsString;
@@ -157,6 +158,8 @@ pub struct Config {
     pub paths: Vec<PathBuf>,
     /// `logs --format`: how the records of logs are written.
     pub log_format: &'static Format,
+    /// What is done with containers' logs.
+    pub logs: logs::Settings,
     /// `logs --ids`.
     pub ids: bool,
     /// `check --kernel`.
@@ -224,6 +227,7 @@ impl Default for Config {
             kept_capabilities: None,
             paths: Vec::new(),
             log_format: &formats::plain::FORMAT,
+            logs: logs::Settings::default(),
             ids: false,
             with_kernel: false,
             json: false,

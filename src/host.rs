@@ -77,6 +77,21 @@ impl Host {
     }
 }
 
+/// The path on the host of a file that the process `pid` knows as `path`, an absolute path: below its own root.
+pub fn seen_by(pid: u32, path: &str) -> String {
+    format!("/proc/{pid}/root{path}")
+}
+
+/// The `/proc/PID/root` that [`seen_by`] has put in front of a path; empty where there is none.
+pub fn process_root(path: &str) -> &str {
+    let length = |rest: &str| {
+        let (pid, rest) = rest.split_once('/')?;
+        let is_pid = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());
+        (is_pid && rest.starts_with("root/")).then_some("/proc/".len() + pid.len() + "/root".len())
+    };
+    path.strip_prefix("/proc/").and_then(length).map_or("", |length| &path[..length])
+}
+
 /// Reads a whole file of at most `max` bytes.
 ///
 /// # Errors
@@ -93,6 +108,16 @@ pub fn read_bounded(path: &Path, max: usize) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_below_a_processs_root_are_told() {
+        assert_eq!(process_root(&seen_by(12, "/var/log/a")), "/proc/12/root");
+        for other in
+            ["/proc/12/rooted/a", "/proc/self/root/a", "/proc//root/a", "/var/log/a", "/proc/12/root"]
+        {
+            assert_eq!(process_root(other), "", "{other}");
+        }
+    }
 
     #[test]
     fn another_root_moves_every_path() {

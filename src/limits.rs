@@ -21,11 +21,13 @@ pub enum Limit {
     Pings,
     /// [`PROCESSES`].
     Processes,
+    /// [`LOG_PATTERN_BYTES`].
+    LogPatterns,
 }
 
 /// How often each limit was reached since the start.
 #[derive(Debug, Default)]
-pub struct Reached([u64; 7]);
+pub struct Reached([u64; 8]);
 
 impl Reached {
     /// Counts once.
@@ -35,7 +37,9 @@ impl Reached {
 
     /// Label values with their counts.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        ["mounts", "devices", "interfaces", "walk", "listens", "pings", "processes"].into_iter().zip(self.0)
+        ["mounts", "devices", "interfaces", "walk", "listens", "pings", "processes", "log_patterns"]
+            .into_iter()
+            .zip(self.0)
     }
 }
 
@@ -429,3 +433,27 @@ pub const COMMAND_BYTES: usize = 64 * 1024;
 /// How long after the end of a container its last counts are awaited: the kernel lets go of a process some time after its end, on
 /// kernels that save power up to ten seconds. Less than a cgroup that is gone can be asked for.
 pub const LAST_COUNTS_TIME: Duration = Duration::from_secs(20);
+
+/// Log files of containers that are followed; 500 bytes each.
+pub const LOG_FILES: usize = 4_096;
+
+/// Of one container.
+pub const LOG_FILES_PER_CONTAINER: usize = 32;
+
+/// Memory of all patterns together. What a container takes is some 10 KiB, at its caps 2 MiB: beyond this no more are learned.
+pub const LOG_PATTERN_BYTES: usize = 32 << 20;
+
+/// Processes and open files looked at in one refresh for logs that containers write themselves; some 2 us each.
+pub const LOG_FILES_LOOKED_AT: usize = 2_048;
+
+/// Entries of journals read in one turn, some 1 us each.
+pub const JOURNAL_ENTRIES_PER_TURN: u64 = 4_096;
+
+/// Bytes of journals read in one turn.
+pub const JOURNAL_BYTES_PER_TURN: u64 = 2 << 20;
+
+/// Between two writings of positions and patterns to `--state-dir`: what a crash has read again at most.
+pub const LOG_SAVE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long patterns of an earlier life wait for their container.
+pub const LOG_SAVED_TIME: Duration = Duration::from_secs(600);

@@ -18,7 +18,9 @@ use nodeprobe::logs::journal::export::export;
 use nodeprobe::logs::journal::file::{Budget, JournalFile, Progress};
 use nodeprobe::logs::journal::format::{FILE_COMPACT, FILE_KEYED_HASH, FILE_ZSTD};
 use nodeprobe::logs::journal::record::{Field, Record, Wanted};
-use support::{Dice, TempDir, until};
+use support::cgroup::{Cgroup, turn};
+use support::puppet::Puppet;
+use support::{ANSWER, Agent, Dice, Metrics, TempDir, until};
 
 /// Why a test waits at most this long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -325,6 +327,12 @@ impl Journald {
         socket.connect(self.directory.path().join("systemd/journal/socket")).ok().map(|()| socket)
     }
 
+    /// The root directory with its mounts.
+    fn root(&self) -> PathBuf {
+        let pid = fs::read_to_string(self.directory.path().join("pid")).expect("a pid");
+        Path::new("/proc").join(pid.trim()).join("root")
+    }
+
     fn run(&self) -> PathBuf {
         self.directory.path().join("run/journal")
     }
@@ -490,4 +498,53 @@ fn another_run_goes_on_where_the_last_one_was() {
     numbers(&mut journals, &mut seen);
     seen.sort_unstable();
     assert_eq!(seen, (0..1500).collect::<Vec<usize>>());
+}
+
+/// What a service says, and what is said of a container, counts for them; of others nothing.
+#[test]
+fn entries_count_for_who_wrote_them() {
+    let _turn = turn();
+    let journald = Journald::start("");
+    let root = journald.root();
+    let agent = Agent::start(&[&format!("--root={}", root.display()), "--interval=1s"]);
+    let service = Cgroup::make(&format!("/system.slice/nodeprobe-test-{}.service", std::process::id()), None);
+    let container = Cgroup::docker(None);
+    let mut inside = Puppet::start(Some(&service), None);
+    let _contained = Puppet::start(Some(&container), None);
+    let mut outside = Puppet::start(None, None);
+    let id = container.path.rsplit('/').next().unwrap();
+    until("both are known", ANSWER, || {
+        let metrics = agent.scrape();
+        let is_known = |id: &str| metrics.value("container_processes", &[("container_id", id)]).is_some();
+        (is_known(&service.path) && is_known(&container.container_id())).then_some(())
+    });
+    let say = |who: &mut Puppet, count: usize, fields: &str| {
+        let socket = journald.directory.path().join("systemd/journal/socket");
+        who.run(&format!(
+            "import socket, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect('{}')
+for n in range({count}): s.send(f'MESSAGE=connection to host{{n}} failed\\n{fields}\\n'.encode())
+out = 'said'",
+            socket.display()
+        ));
+    };
+    say(&mut inside, 500, "PRIORITY=3");
+    say(&mut outside, 200, "PRIORITY=3");
+    say(&mut outside, 300, &format!("PRIORITY=6\\nCONTAINER_ID_FULL={id}"));
+    let said = |metrics: &Metrics, id: &str, level: &str| {
+        metrics.sum(
+            "container_log_messages_total",
+            &[("container_id", id), ("source", "journald"), ("level", level)],
+        )
+    };
+    let metrics = until("all is counted", ANSWER, || {
+        let metrics = agent.scrape();
+        let of_service = said(&metrics, &service.path, "error");
+        let of_container = said(&metrics, &container.container_id(), "unknown");
+        (of_service >= 500.0 && of_container >= 300.0).then_some(metrics)
+    });
+    assert_eq!(said(&metrics, &service.path, "error"), 500.0);
+    assert_eq!(said(&metrics, &container.container_id(), "unknown"), 300.0);
+    assert!(metrics.value("nodeprobe_log_journal_unattributed_total", &[]) >= Some(200.0));
 }

@@ -307,6 +307,113 @@ fn plain_containerd() {
     goes(&agent, &name, || drop(runtimes.run(&["ctr", "task", "rm", "-f", &id])));
 }
 
+const MESSAGES: &str = "container_log_messages_total";
+
+/// Messages of a container's source at a level, over all patterns.
+fn messages(metrics: &Metrics, container: &str, source: &str, level: &str) -> f64 {
+    metrics.sum(MESSAGES, &[("container_id", container), ("source", source), ("level", level)])
+}
+
+#[track_caller]
+fn has_said(agent: &Agent, container: &str, source: &str, level: &str, wanted: f64) -> Metrics {
+    let began = Instant::now();
+    loop {
+        let metrics = agent.scrape();
+        let seen = messages(&metrics, container, source, level);
+        if seen == wanted {
+            return metrics;
+        }
+        let files = metrics.value("nodeprobe_log_files", &[]);
+        let lost = metrics.value("nodeprobe_log_lost_bytes_total", &[]);
+        assert!(
+            began.elapsed() < ANSWER,
+            "{container} {source} {level}: {seen}, not {wanted}; {files:?} files, {lost:?} lost"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A shell that says so many errors and warnings, and then waits.
+fn says(errors: usize, then: &str) -> String {
+    format!(
+        "i=0; while [ $i -lt {errors} ]; do echo \"ERROR cannot reach host$i: refused\"; echo \"WARN slow answer $i ms\" >&2; i=$((i+1)); done; {then}"
+    )
+}
+
+#[test]
+fn logs() {
+    let _turn = turn();
+    let Some(runtimes) = Runtimes::start(&["containerd", "dockerd"]) else { return };
+    runtimes.docker(&["import", &runtimes.file("rootfs.tar"), IMAGE]);
+    let docker = |options: &[&str], shell: &str| {
+        let all = [&["run", "--network=host"], options, &[IMAGE, "sh", "-c", shell]].concat();
+        runtimes.docker(&all)
+    };
+    let outputs = "stdout/stderr";
+    docker(
+        &["-d", "--name=early"],
+        &says(100, "sleep 2; echo 'ERROR now'; echo 'ERROR now'; echo 'ERROR now'; exec sleep 100000"),
+    );
+    let state = support::TempDir::new("state");
+    let flags = ["--linger=3s", "--interval=1s", &format!("--state-dir={}", state.path().display())];
+    let mut agent = runtimes.agent(&flags);
+    // What was said before the start is not counted.
+    has_said(&agent, "/docker/early", outputs, "error", 3.0);
+
+    // Rotated many times while it is read.
+    let rotated = ["-d", "--name=rotated", "--log-opt=max-size=20k", "--log-opt=max-file=100"];
+    docker(&rotated, &says(2000, "exec sleep 100000"));
+    let metrics = has_said(&agent, "/docker/rotated", outputs, "error", 2000.0);
+    let patterns = metrics.series(MESSAGES);
+    let samples: Vec<&str> = patterns
+        .iter()
+        .filter(|series| series.label("container_id") == "/docker/rotated")
+        .map(|series| series.label("sample"))
+        .collect();
+    println!("rotated: {samples:?}");
+    assert!(samples.len() <= 4, "{samples:?}");
+    has_said(&agent, "/docker/rotated", outputs, "warning", 2000.0);
+    docker(&["-d", "--name=local", "--log-driver=local"], &says(300, "exec sleep 100000"));
+    has_said(&agent, "/docker/local", outputs, "error", 300.0);
+    // It ends as soon as it has said everything, and its files go with it.
+    docker(&["--name=brief"], &says(50, "true"));
+    has_said(&agent, "/docker/brief", outputs, "error", 50.0);
+    // A file of its own.
+    docker(
+        &["-d", "--name=writer"],
+        "mkdir -p /var/log/app; exec 3>>/var/log/app/main.log; i=0; while [ $i -lt 200 ]; do echo \"ERROR disk $i is full\" >&3; i=$((i+1)); done; exec sleep 100000",
+    );
+    has_said(&agent, "/docker/writer", "/var/log/app/main.log", "error", 200.0);
+
+    runtimes.podman(&["import", "-q", &runtimes.file("rootfs.tar"), IMAGE]);
+    podman_run(
+        &runtimes,
+        &["-d", "--name=box", "--log-driver=k8s-file"],
+        &["sh", "-c", &says(300, "exec sleep 100000")],
+    );
+    has_said(&agent, "/podman/box", outputs, "error", 300.0);
+
+    for file in ["pause.tar", "image.tar"] {
+        runtimes.run(&["ctr", "--namespace=k8s.io", "images", "import", &runtimes.file(file)]);
+    }
+    let image = "docker.io/test/busybox:2.1";
+    let shell = says(300, "exec sleep 100000");
+    runtimes.kubernetes(&["pod", "shop", "talker-0", "server", "/kubepods/burstable/podLOG", image, &shell]);
+    has_said(&agent, "/k8s/shop/talker-0/server", outputs, "error", 300.0);
+
+    // Said while nobody looks, and counts go on from where they were.
+    agent.stop();
+    runtimes.docker(&["exec", "writer", "sh", "-c", "echo 'ERROR disk 900 is full' >>/var/log/app/main.log"]);
+    docker(&["-d", "--name=between"], &says(70, "exec sleep 100000"));
+    agent = runtimes.agent(&flags);
+    has_said(&agent, "/docker/between", outputs, "error", 70.0);
+    has_said(&agent, "/docker/rotated", outputs, "error", 2000.0);
+    has_said(&agent, "/docker/writer", "/var/log/app/main.log", "error", 201.0);
+    let metrics = agent.scrape();
+    assert_eq!(metrics.value("nodeprobe_log_lost_bytes_total", &[]), Some(0.0));
+    assert_eq!(metrics.value("nodeprobe_log_records_refused_total", &[("reason", "broken")]), Some(0.0));
+}
+
 /// Nothing of the runtimes stays behind, so that no test sees another's.
 #[test]
 fn nothing_is_left() {

@@ -1,6 +1,6 @@
 //! What understanding logs costs: bytes of records to counts, in one thread.
 
-use nodeprobe::logs::formats::by_name;
+use nodeprobe::logs::formats::{self, by_name};
 use nodeprobe::logs::level::Level;
 use nodeprobe::logs::pattern::{Caps, Patterns};
 use nodeprobe::logs::pipeline::Pipeline;
@@ -60,7 +60,7 @@ pub fn logs(options: &Options) -> io::Result<()> {
             let mut pipeline = Pipeline::new(format, Caps::CONTAINER);
             let began_ns = clock::process_cpu_ns();
             let mut rest = &data[..];
-            while let Some((record, taken)) = format.framing.record(rest) {
+            while let Some((record, taken)) = formats::record(format.framing, rest) {
                 pipeline.record(record, 0);
                 rest = &rest[taken..];
             }

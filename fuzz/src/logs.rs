@@ -1,6 +1,6 @@
 //! Logs: records of runtimes, the messages in them and their patterns, counted, saved and restored.
 
-use nodeprobe::logs::formats::by_name;
+use nodeprobe::logs::formats::{self, by_name};
 use nodeprobe::logs::level::Level;
 use nodeprobe::logs::pattern::{Caps, Patterns};
 use nodeprobe::logs::pipeline::Pipeline;
@@ -17,7 +17,7 @@ fn records(format: &str, data: &[u8]) {
     let mut pipeline = Pipeline::new(format, CAPS);
     let step_ns = if data.len().is_multiple_of(2) { SECOND_NS / 2 } else { SECOND_NS * 1800 };
     let (mut rest, mut now_ns, mut count) = (data, 0, 0);
-    while let Some((record, taken)) = format.framing.record(rest) {
+    while let Some((record, taken)) = formats::record(format.framing, rest) {
         pipeline.record(record, now_ns);
         (rest, now_ns, count) = (&rest[taken..], now_ns + step_ns, count + 1);
     }

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::logs::{Glob, Samples};
 use super::network::Network;
-use super::{Command, Config, TcpDoor};
+use super::{Command, Config, Enable, TcpDoor};
 use crate::limits;
 use crate::logs::formats::{self, FORMATS};
+use crate::logs::level as log;
 use crate::stderr::Level;
 use crate::sys::capabilities;
 
@@ -366,6 +368,68 @@ pub const FLAGS: &[Flag] = &[
         config.screens = Some(count.ok_or("a number of screens, at least 1")?);
         Ok(())
     }),
+    switch("disable-log-parsing", "The same as --collector.logs=off", |config, on| {
+        config.collectors.extend(on.then_some(("logs", Enable::Off)));
+    }),
+    switch("no-parse-logs", "The same, by coroot-node-agent's older name", |config, on| {
+        config.collectors.extend(on.then_some(("logs", Enable::Off)));
+    }),
+    set(
+        "log-patterns-per-container",
+        "NUMBER",
+        "Log patterns of each level in each source of a container (default 256); more messages count as ~other",
+        |config, value| {
+            config.logs.patterns = value.parse().ok().filter(|&count| count <= 4_096).ok_or("0 to 4096")?;
+            Ok(())
+        },
+    ),
+    set(
+        "log-levels",
+        "LEVELS",
+        "Levels whose messages are told apart by pattern, separated by commas (default all); others are only counted",
+        |config, value| {
+            config.logs.levels = [false; log::Level::COUNT];
+            for word in words(value) {
+                let level = log::Level::ALL.into_iter().find(|level| level.word() == word);
+                let level = level.ok_or("unknown, critical, error, warning, info or debug")?;
+                config.logs.levels[level as usize] = true;
+            }
+            Ok(())
+        },
+    ),
+    set(
+        "log-samples",
+        "WHAT",
+        "Label sample of log patterns: pattern, raw (a message, secrets left out) or none (default pattern)",
+        |config, value| {
+            config.logs.samples = match value {
+                "pattern" => Samples::Pattern,
+                "raw" => Samples::Raw,
+                "none" => Samples::None,
+                _ => return Err("pattern, raw or none".to_owned()),
+            };
+            Ok(())
+        },
+    ),
+    list(
+        "log-file",
+        "GLOB",
+        "Files outside /var/log that are logs when a container writes them, as /srv/*/app.log; ** crosses directories",
+        |config| config.logs.files.clear(),
+        |config, value| {
+            config.logs.files.push(Glob::new(value).ok_or("an absolute path, with *, ** and ?")?);
+            Ok(())
+        },
+    ),
+    set(
+        "state-dir",
+        "DIR",
+        "Where positions in logs and their patterns are kept from one start to the next (default nowhere)",
+        |config, value| {
+            config.logs.state_dir = Some(PathBuf::from(value));
+            Ok(())
+        },
+    ),
     set(
         "format",
         "FORMAT",
@@ -404,12 +468,9 @@ pub const FLAGS: &[Flag] = &[
         effect: Effect::Switch(|config, _| config.command = Command::Help),
     },
     // coroot-node-agent
-    inert("disable-log-parsing", None, "No log parsing"),
-    inert("no-parse-logs", None, "The same as --disable-log-parsing"),
     inert("disable-l7-tracing", None, "No application protocols; nodeprobe traces none"),
     inert("min-container-age", Some("TIME"), "Age from which a container is exported; 0 here"),
     inert("max-fqdns-per-container", Some("NUMBER"), "Cap of DNS names"),
-    inert("log-patterns-per-container", Some("NUMBER"), "Cap of log patterns"),
     inert("log-pattern-extraction-limit", Some("NUMBER"), "Messages per second that get patterns"),
     inert("max-label-length", Some("NUMBER"), "Bytes of a label value; 4096 here"),
     inert("disable-json-log-parsing", None, "No JSON in log lines"),

@@ -15,6 +15,7 @@ pub mod container_net;
 pub mod containers;
 pub mod delays;
 pub mod disk;
+pub mod logs;
 pub mod node_cpu;
 pub mod node_disk;
 pub mod node_info;
@@ -45,6 +46,7 @@ pub const COLLECTORS: &[&Spec] = &[
     &processes::SPEC,
     &oom::SPEC,
     &tcp::SPEC,
+    &logs::SPEC,
     &programs::SPEC,
     &agent::SPEC,
 ];
@@ -97,6 +99,9 @@ pub trait Collector {
 
     /// SIGHUP: reads its configuration files again, if it has any.
     fn reload(&mut self, _world: &mut World) {}
+
+    /// The process is about to end: what is to outlive it is written now.
+    fn close(&mut self, _world: &mut World) {}
 
     /// Its part of the page for developers, `/maps`.
     fn debug_page(&mut self, _world: &World) -> Option<String> {

@@ -34,7 +34,7 @@ use crate::warning;
 use classify::Runtime;
 use filter::Filter;
 use hierarchies::Place;
-use identity::{Identity, Metadata};
+use identity::{Identity, LogFile, Metadata};
 use labels::LabelKeys;
 use owners::CgroupIds;
 use rules::Rules;
@@ -85,6 +85,8 @@ pub struct Instance {
     /// Reads of its metadata left before a provisional name stays, and when the next one is due.
     tries_left: u32,
     next_try_ns: MonotonicNs,
+    /// Where its runtime writes what it says, if that is a file.
+    pub log: Option<LogFile>,
     published: Box<[SocketAddr]>,
     /// Reads of its published ports so far, and whether there is to be another.
     port_reads: u32,
@@ -95,6 +97,11 @@ impl Instance {
     /// False once all its directories are gone.
     pub fn is_alive(&self) -> bool {
         self.ended_ns.is_none()
+    }
+
+    /// Its runtime's id for it: 64 digits, or a name.
+    pub fn runtime_id(&self) -> &str {
+        &self.runtime_id
     }
 
     /// The addresses of the host at which its TCP ports are published, as its runtime says; every address of the host where one
@@ -258,6 +265,11 @@ impl Containers {
         self.cgroups.get(&(place, id)).copied()
     }
 
+    /// The container's own cgroup of which `path` is a part, `None` for what is no container's; `id` is room for a rule's id.
+    pub fn root_of<'a>(&self, path: &'a str, id: &'a mut String) -> Option<&'a str> {
+        self.rules.classify(path, id).map(|class| class.root)
+    }
+
     /// The instance a task in these cgroups belongs to, given by place, 0 where it is in none but the root: the first known one,
     /// most preferred place first. A unit only if there is nothing else: on hybrid hosts runtimes leave the tasks of containers
     /// in v2 where the runtime's own service is.
@@ -375,6 +387,7 @@ impl Containers {
             ended_ns: None,
             tries_left: limits::METADATA_TRIES,
             next_try_ns: 0,
+            log: None,
             published: Box::default(),
             port_reads: 0,
             awaits_ports: false,
@@ -485,6 +498,9 @@ impl Containers {
             if instance.tries_left == 0 {
                 instance.take_ports(metadata.as_ref(), now_ns);
                 continue;
+            }
+            if let Some(metadata) = &metadata {
+                instance.log.clone_from(&metadata.log);
             }
             let image = metadata.as_ref().map_or("", |metadata| &metadata.image).to_owned();
             let extra = extra(&self.rules, &self.shown, &instance.path, metadata.as_ref());

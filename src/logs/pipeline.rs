@@ -41,6 +41,16 @@ impl Pipeline {
         }
     }
 
+    /// Reads records in another format from now on.
+    pub fn set_format(&mut self, format: &'static Format) {
+        self.format = format;
+    }
+
+    /// Learns no more patterns, for want of memory, or learns again.
+    pub fn freeze(&mut self, is_frozen: bool) {
+        self.counts.patterns.freeze(is_frozen);
+    }
+
     /// Takes one record without its newline.
     pub fn record(&mut self, record: &[u8], now_ns: MonotonicNs) {
         let Some(piece) = (self.format.decode)(record, &mut self.buffer) else {

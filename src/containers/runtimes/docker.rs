@@ -65,12 +65,48 @@ fn container(host: &Host, root: &str, id: &str) -> Result<Option<Metadata>, Stri
     };
     let mut metadata = parse(&data).map_err(|error| format!("{path}: {error}"))?;
     if metadata.log.is_none() {
-        // The driver `local` has its file here, and docker keeps that to itself (moby's `container/container.go`).
-        let path = format!("{root}/containers/{id}/local-logs/container.log");
-        let is_there = host.rootfs(&path).is_file();
-        metadata.log = is_there.then_some(LogFile { path, format: LogFormat::DockerLocal });
+        metadata.log = log(host, &format!("{root}/containers/{id}"), id)?;
     }
     Ok(Some(metadata))
+}
+
+/// Where the log is going to be: docker writes its path down when the container has long started, and that of the driver `local`
+/// never (moby's `container/container.go`). The driver stands beside it from the beginning.
+fn log(host: &Host, directory: &str, id: &str) -> Result<Option<LogFile>, String> {
+    let path = format!("{directory}/hostconfig.json");
+    let Some(data) = file(host, &path, Links::Refuse)? else {
+        return Ok(None);
+    };
+    let driver = parse_driver(&data).map_err(|error| format!("{path}: {error}"))?;
+    Ok(match driver.as_str() {
+        "json-file" => {
+            Some(LogFile { path: format!("{directory}/{id}-json.log"), format: LogFormat::DockerJson })
+        }
+        "local" => Some(LogFile {
+            path: format!("{directory}/local-logs/container.log"),
+            format: LogFormat::DockerLocal,
+        }),
+        _ => None,
+    })
+}
+
+/// `{"LogConfig": {"Type": "json-file", ...}, ...}`
+fn parse_driver(data: &[u8]) -> Result<String, JsonError> {
+    let (mut json, mut text, mut driver) = (Json::new(data), String::new(), String::new());
+    json.begin_object()?;
+    while json.next_key(&mut text)? {
+        if text == "LogConfig" && json.object_or_skip()? {
+            while json.next_key(&mut text)? {
+                match text.as_str() {
+                    "Type" => drop(json.string_or_skip(&mut driver)?),
+                    _ => json.skip()?,
+                }
+            }
+        } else if text != "LogConfig" {
+            json.skip()?;
+        }
+    }
+    json.end().map(|()| driver)
 }
 
 #[derive(Clone, Default)]

@@ -1,11 +1,11 @@
 //! `nodeprobe logs`: what is in logs, by pattern. It goes through the pipeline that the agent has for containers, with more room.
 
-mod redact;
+pub mod redact;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 
-use super::formats::{Format, Framing};
+use super::formats::{self, Format, Framing};
 use super::level::Level;
 use super::message::{self, Buffers};
 use super::pattern::{Caps, Pattern, Patterns};
@@ -147,7 +147,7 @@ fn each_record(source: &mut dyn Read, framing: Framing, mut take: impl FnMut(&[u
         };
         filled += count;
         let mut at = 0;
-        while let Some((record, taken)) = framing.record(&data[at..filled]) {
+        while let Some((record, taken)) = formats::record(framing, &data[at..filled]) {
             let is_rest = std::mem::take(&mut skipping);
             if !(is_rest || record.is_empty() && framing == Framing::Lengths) {
                 take(record);

@@ -9,6 +9,7 @@ pub mod local;
 pub mod plain;
 
 use super::message::flat;
+pub use super::tail::frame::Framing;
 
 /// Bytes of a line; the rest of a longer one is dropped. Only its beginning tells what it is.
 pub const LINE_BYTES: usize = 64 * 1024;
@@ -41,15 +42,6 @@ pub struct Piece<'a> {
     pub partial: bool,
 }
 
-/// How records follow each other in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Framing {
-    /// Each ends with a newline.
-    Lines,
-    /// Each has its length in front and behind, as 32 bits, big endian.
-    Lengths,
-}
-
 /// A format.
 #[derive(Debug)]
 pub struct Format {
@@ -69,17 +61,15 @@ pub fn by_name(name: &str) -> Option<&'static Format> {
     FORMATS.iter().find(|format| format.name == name)
 }
 
-impl Framing {
-    /// The first record of `data` and how many bytes it takes up; `None` if it is not complete. A record that cannot be one is
-    /// empty and takes up what is broken.
-    pub fn record(self, data: &[u8]) -> Option<(&[u8], usize)> {
-        match self {
-            Framing::Lines => {
-                let end = memchr::memchr(b'\n', data)?;
-                Some((&data[..end], end + 1))
-            }
-            Framing::Lengths => local::record(data),
+/// The first record of `data` and how many bytes it takes up; `None` if it is not complete. A record that cannot be one is
+/// empty and takes up what is broken.
+pub fn record(framing: Framing, data: &[u8]) -> Option<(&[u8], usize)> {
+    match framing {
+        Framing::Lines => {
+            let end = memchr::memchr(b'\n', data)?;
+            Some((&data[..end], end + 1))
         }
+        Framing::Lengths => local::record(data),
     }
 }
 
@@ -179,7 +169,7 @@ mod tests {
             assert!((format.decode)(record, &mut buffer).is_some(), "{}", format.name);
             crate::procfs::fuzz::hammer(record, |data| {
                 let mut rest = data;
-                while let Some((record, taken)) = format.framing.record(rest) {
+                while let Some((record, taken)) = super::record(format.framing, rest) {
                     if let Some(piece) = (format.decode)(record, &mut buffer) {
                         joined.push(piece);
                     }

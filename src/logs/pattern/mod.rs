@@ -122,6 +122,8 @@ pub struct Patterns {
     shared: usize,
     /// When room was looked for last.
     made_room_s: Option<u32>,
+    /// No memory is to be had for more.
+    is_frozen: bool,
 }
 
 impl Patterns {
@@ -138,7 +140,13 @@ impl Patterns {
             other: [0; Level::COUNT],
             shared: SHARED,
             made_room_s: None,
+            is_frozen: false,
         }
+    }
+
+    /// Learns no more, or learns again: lines of patterns that are not known yet count as other ones meanwhile.
+    pub fn freeze(&mut self, is_frozen: bool) {
+        self.is_frozen = is_frozen;
     }
 
     /// Counts a message, whose header has been cut off. `now_s` is any clock that does not go back.
@@ -228,7 +236,9 @@ impl Patterns {
             if self.nodes.len() + TOKENS >= self.caps.signatures {
                 self.rebuild(self.shared);
             }
-            if self.live[level as usize] < self.caps.patterns || self.makes_room(level, now_s) {
+            let has_room = !self.is_frozen
+                && (self.live[level as usize] < self.caps.patterns || self.makes_room(level, now_s));
+            if has_room {
                 let example = &message[..message.len().min(self.caps.example_bytes)];
                 let words = signature.words(message);
                 found = self.learn(tokens, &words, hash, example, now_s).map(|node| self.root_of(node));

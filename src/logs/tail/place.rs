@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::host::Host;
+use crate::host::{Host, process_root};
 
 /// Links on one path, as many as the kernel follows (path_resolution(7)).
 const MAX_LINKS: usize = 40;
@@ -36,13 +36,15 @@ pub fn find(host: &Host, path: &str, last: Option<&Place>) -> io::Result<(Place,
 }
 
 fn resolve(host: &Host, path: &str) -> io::Result<(Place, Option<Metadata>)> {
-    let mut ahead: Vec<String> = path.rsplit('/').map(str::to_owned).collect();
-    let (mut real, mut links) = (String::new(), Vec::new());
+    // Where links of another root lead.
+    let base = process_root(path);
+    let mut ahead: Vec<String> = path[base.len()..].rsplit('/').map(str::to_owned).collect();
+    let (mut real, mut links) = (base.to_owned(), Vec::new());
     while let Some(part) = ahead.pop() {
         match part.as_str() {
             "" | "." => continue,
             ".." => {
-                real.truncate(real.rfind('/').unwrap_or(0));
+                real.truncate(real.rfind('/').unwrap_or(0).max(base.len()));
                 continue;
             }
             _ => {}
@@ -57,7 +59,7 @@ fn resolve(host: &Host, path: &str) -> io::Result<(Place, Option<Metadata>)> {
                     return Err(io::Error::from_raw_os_error(libc::ELOOP));
                 }
                 if text.starts_with('/') {
-                    real.clear();
+                    real.truncate(base.len());
                 }
                 ahead.extend(text.rsplit('/').map(str::to_owned));
                 links.push((here, target));

@@ -1,0 +1,454 @@
+//! Logs of containers: followed where runtimes, journald and the containers themselves write them, counted by level and pattern.
+
+mod files;
+mod journals;
+mod sources;
+mod state;
+
+use std::collections::HashSet;
+use std::os::fd::RawFd;
+
+use self::files::{Files, OUTPUTS, OpenFiles, format_of};
+use self::journals::{Owners, level_of};
+use self::sources::Sources;
+use self::state::State;
+use super::{Collector, Opened, Spec, When};
+use crate::args::logs::{Samples, Settings};
+use crate::args::{Command, Enable};
+use crate::containers::InstanceId;
+use crate::error::{Reason, Result};
+use crate::event::Event;
+use crate::limits::{self, Limit};
+use crate::logs::command::redact;
+use crate::logs::formats::plain;
+use crate::logs::journal::directory::Journals;
+use crate::logs::journal::file::Budget;
+use crate::logs::journal::record::{Field, Wanted};
+use crate::logs::level::Level;
+use crate::logs::pattern::Pattern;
+use crate::logs::tail::{self, Start, Tail};
+use crate::metric::Desc;
+use crate::registry::Registry;
+use crate::sys::clock::{self, MonotonicNs};
+use crate::warning;
+use crate::world::World;
+
+static MESSAGES: Desc = Desc::counter(
+    "container_log_messages_total",
+    "Messages in the container's logs, by source (stdout/stderr, journald, or the path of a file), level and pattern; those beyond the cap of patterns as ~other.",
+    &["source", "level", "pattern_hash", "sample"],
+);
+static FILES: Desc = Desc::gauge("nodeprobe_log_files", "Log files of containers that are followed.", &[]);
+static FILES_REFUSED: Desc = Desc::counter(
+    "nodeprobe_log_files_refused_total",
+    "Log files that were not followed because there were too many, counted each time one is met.",
+    &[],
+);
+static BYTES: Desc = Desc::counter("nodeprobe_log_bytes_total", "Bytes of log files that were read.", &[]);
+static RECORDS: Desc = Desc::counter(
+    "nodeprobe_log_records_total",
+    "Records of log files and entries of journals that were read.",
+    &["source"],
+);
+static LAG: Desc =
+    Desc::gauge("nodeprobe_log_lag_bytes", "Bytes of log files that are still to be read.", &[]);
+static ROTATIONS: Desc = Desc::counter(
+    "nodeprobe_log_rotations_total",
+    "Log files that took the place of others that were renamed or removed.",
+    &[],
+);
+static TRUNCATIONS: Desc = Desc::counter(
+    "nodeprobe_log_truncations_total",
+    "Log files found cut and written anew (copytruncate).",
+    &[],
+);
+static LOST_BYTES: Desc = Desc::counter(
+    "nodeprobe_log_lost_bytes_total",
+    "Bytes of log files that were cut or removed before they were read.",
+    &[],
+);
+static LOST_FILES: Desc = Desc::counter(
+    "nodeprobe_log_lost_files_total",
+    "Rotated log files that were compressed or removed before they were read.",
+    &[],
+);
+static NOT_COUNTED: Desc = Desc::counter(
+    "nodeprobe_log_records_refused_total",
+    "Records that are not counted: too_long (only the beginning counts), broken, or damaged in a journal.",
+    &["reason"],
+);
+static POLLING: Desc = Desc::state(
+    "nodeprobe_log_polling",
+    "1 while some files are only looked at every second, because there are no more inotify watches.",
+    &[],
+);
+static PATTERN_BYTES: Desc = Desc::gauge(
+    "nodeprobe_log_pattern_bytes",
+    "Memory that patterns and lines in the making take, in bytes.",
+    &[],
+);
+static JOURNAL_FILES: Desc = Desc::gauge("nodeprobe_log_journal_files", "Journals that are open.", &[]);
+static NOBODYS: Desc = Desc::counter(
+    "nodeprobe_log_journal_unattributed_total",
+    "Entries of journals whose writer is in no container that is exported.",
+    &[],
+);
+
+/// This collector's row.
+pub static SPEC: Spec = Spec {
+    name: "logs",
+    about: "Messages in the logs of containers, by level and pattern",
+    default: Enable::Auto,
+    refresh: When::Interval,
+    metrics: &[
+        &MESSAGES,
+        &FILES,
+        &FILES_REFUSED,
+        &BYTES,
+        &RECORDS,
+        &LAG,
+        &ROTATIONS,
+        &TRUNCATIONS,
+        &LOST_BYTES,
+        &LOST_FILES,
+        &NOT_COUNTED,
+        &POLLING,
+        &PATTERN_BYTES,
+        &JOURNAL_FILES,
+        &NOBODYS,
+    ],
+    open,
+};
+
+/// Between two looks at what has been written to journals: journald writes through a mapping, of which inotify says nothing.
+const JOURNAL_INTERVAL_NS: u64 = 1_000_000_000;
+
+/// Between two looks which journals there are.
+const JOURNAL_LOOK_NS: u64 = 5_000_000_000;
+
+/// Between two ends of messages that wait for more lines.
+const FLUSH_NS: u64 = 1_000_000_000;
+
+struct Logs {
+    settings: Settings,
+    files: Files,
+    open_files: OpenFiles,
+    journals: Journals,
+    owners: Owners,
+    sources: Sources,
+    /// Instances from before the start: their logs are not read from the beginning.
+    old: HashSet<InstanceId>,
+    /// The first refresh is over.
+    is_settled: bool,
+    /// Positions of an earlier life were found.
+    is_restored: bool,
+    now_ns: MonotonicNs,
+    journal_ns: MonotonicNs,
+    journal_look_ns: MonotonicNs,
+    flush_ns: MonotonicNs,
+    save_ns: MonotonicNs,
+    has_state_failed: bool,
+    entries: u64,
+    nobodys: u64,
+}
+
+fn open(world: &mut World) -> Result<Opened> {
+    if !world.host.is_live() {
+        let line = "the observed root is not a running host";
+        return Ok(Opened::Absent(Reason::NotLive, line.to_owned()));
+    }
+    if world.hierarchies.layout() == "none" {
+        return Ok(Opened::Absent(Reason::NotFound, "no cgroup hierarchy".to_owned()));
+    }
+    let settings = world.config.logs.clone();
+    let directory = settings.state_dir.as_ref().filter(|_| world.config.command == Command::Run);
+    let state = directory.map(|directory| {
+        let made = std::fs::create_dir_all(directory);
+        made.and_then(|()| State::load(directory)).unwrap_or_else(|error| {
+            warning!("logs: {}: {error}; begins anew", directory.display());
+            State::default()
+        })
+    });
+    let State { positions, journals: saved, patterns, is_found } = state.unwrap_or_default();
+    let mut journals = Journals::of_host(&world.host);
+    if is_found {
+        journals.restore(saved);
+    }
+    Ok(Opened::Ready(Box::new(Logs {
+        sources: Sources::new(&settings, patterns),
+        settings,
+        files: Files::new(Tail::new(world.host.clone(), tail::Limits::default(), positions)),
+        open_files: OpenFiles::default(),
+        journals,
+        owners: Owners::default(),
+        old: HashSet::new(),
+        is_settled: false,
+        is_restored: is_found,
+        now_ns: clock::monotonic_ns(),
+        journal_ns: 0,
+        journal_look_ns: 0,
+        flush_ns: 0,
+        save_ns: 0,
+        has_state_failed: false,
+        entries: 0,
+        nobodys: 0,
+    })))
+}
+
+impl Logs {
+    /// Follows what the runtime writes for an instance, if it has said where.
+    fn follow_outputs(&mut self, world: &World, id: InstanceId) {
+        let Some(instance) = world.containers.instance(id) else { return };
+        let Some(identity) = instance.identity else { return };
+        let (Some(named), Some(log)) = (world.containers.identity(identity), &instance.log) else { return };
+        let format = format_of(log.format);
+        let source = self.sources.of(identity, &named.id, OUTPUTS, format, world.now_ns);
+        // A container's own file: what was rotated away before we knew of it is its too.
+        self.files.follow(id, source, &log.path, format, self.start(id, Start::Oldest));
+    }
+
+    /// Where reading a file of an instance begins.
+    fn start(&self, id: InstanceId, of_new: Start) -> Start {
+        if self.old.contains(&id) { Start::End } else { of_new }
+    }
+
+    fn follow_open_files(&mut self, world: &World) {
+        for file in self.open_files.look(world, &self.settings.files) {
+            let Some(instance) = world.containers.instance(file.instance) else { continue };
+            let Some(identity) = instance.identity else { continue };
+            let Some(named) = world.containers.identity(identity) else { continue };
+            let is_output = instance.log.as_ref().is_some_and(|log| log.path == file.path);
+            if is_output || self.files.has(file.instance, &file.path) {
+                continue;
+            }
+            let source = self.sources.of(identity, &named.id, &file.label, &plain::FORMAT, world.now_ns);
+            let start = self.start(file.instance, Start::Beginning);
+            self.files.follow(file.instance, source, &file.path, &plain::FORMAT, start);
+        }
+    }
+
+    /// Reads files; a bounded piece.
+    fn read_files(&mut self, now_ns: MonotonicNs) {
+        let sources = &mut self.sources;
+        self.files.turn(now_ns, |source, record| {
+            if let Some(pipeline) = sources.pipeline(source) {
+                pipeline.record(record, now_ns);
+            }
+        });
+    }
+
+    /// Reads journals; a bounded piece.
+    fn read_journals(&mut self, world: &World) {
+        let now_ns = world.now_ns;
+        if self.journal_look_ns <= now_ns {
+            self.journal_look_ns = now_ns + JOURNAL_LOOK_NS;
+            self.journals.look();
+        }
+        let Logs { sources, owners, entries, nobodys, .. } = self;
+        let mut budget =
+            Budget { entries: limits::JOURNAL_ENTRIES_PER_TURN, bytes: limits::JOURNAL_BYTES_PER_TURN };
+        let is_behind = self.journals.read(&mut budget, Wanted::Named, &mut |record| {
+            *entries += 1;
+            let named = owners
+                .of(&world.containers, record)
+                .and_then(|identity| Some((identity, world.containers.identity(identity)?)));
+            let (Some((identity, named)), Some(text)) = (named, record.field(Field::Message)) else {
+                *nobodys += 1;
+                return;
+            };
+            let source = sources.of_journal(identity, &named.id, now_ns);
+            if let Some(pipeline) = sources.pipeline(source) {
+                pipeline.message(text, level_of(record), now_ns);
+            }
+        });
+        self.journal_ns = now_ns
+            + match (is_behind, self.journals.open_files()) {
+                (true, _) => 0,
+                (false, 0) => JOURNAL_LOOK_NS,
+                (false, _) => JOURNAL_INTERVAL_NS,
+            };
+        if let Some(error) = self.journals.take_error() {
+            warning!("logs: {error}");
+        }
+    }
+
+    fn save(&mut self, world: &World) {
+        let Some(directory) = &self.settings.state_dir else { return };
+        let name_of =
+            |source: &sources::Source| world.containers.identity(source.identity).map(|named| &*named.id);
+        let positions = self.files.tail().positions();
+        match state::save(directory, &positions, self.journals.positions(), &self.sources, name_of) {
+            Ok(()) => self.has_state_failed = false,
+            Err(error) if !self.has_state_failed => {
+                warning!("logs: {}: {error}; positions and patterns are not saved", directory.display());
+                self.has_state_failed = true;
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn is_saving(&self, world: &World) -> bool {
+        self.settings.state_dir.is_some() && world.config.command == Command::Run
+    }
+}
+
+impl Collector for Logs {
+    fn fds(&self, wait: &mut dyn FnMut(RawFd)) {
+        self.files.fd(clock::monotonic_ns()).into_iter().for_each(wait);
+    }
+
+    fn ready(&mut self, world: &mut World, _fd: RawFd) -> Result<()> {
+        self.now_ns = world.now_ns;
+        self.read_files(world.now_ns);
+        Ok(())
+    }
+
+    fn event(&mut self, world: &mut World, event: &Event) {
+        match *event {
+            Event::InstanceStarted(id) | Event::InstanceRenamed(id) => {
+                // With saved positions old files are known, and what is new came while nobody looked.
+                if !self.is_settled && !self.is_restored {
+                    self.old.insert(id);
+                }
+                self.owners.begin(&world.containers, id);
+                self.follow_outputs(world, id);
+                self.open_files.begin(id);
+            }
+            Event::InstanceEnded(id) => {
+                self.old.remove(&id);
+                self.files.end_instance(id);
+            }
+            Event::IdentityEnded(identity) => {
+                self.owners.end(identity);
+                self.sources.end(identity);
+            }
+            Event::CgroupsChanged => {}
+        }
+    }
+
+    fn refresh(&mut self, world: &mut World) -> Result<()> {
+        self.now_ns = world.now_ns;
+        self.follow_open_files(world);
+        let Logs { files, sources, .. } = self;
+        files.keep_sources(|source| sources.contains(source));
+        self.read_files(world.now_ns);
+        if self.journal_ns <= world.now_ns {
+            self.read_journals(world);
+        }
+        self.files.sweep();
+        for problem in self.files.take_problems() {
+            warning!("logs: {problem}");
+        }
+        if self.sources.weigh() {
+            world.reached.count(Limit::LogPatterns);
+        }
+        if self.is_saving(world) && self.save_ns <= world.now_ns {
+            if self.save_ns != 0 {
+                self.save(world);
+            }
+            self.save_ns = world.now_ns + limits::LOG_SAVE_INTERVAL.as_nanos() as u64;
+        }
+        if self.is_settled
+            && world.now_ns.saturating_sub(world.started_ns) >= limits::LOG_SAVED_TIME.as_nanos() as u64
+        {
+            self.sources.forget_saved();
+        }
+        self.is_settled = true;
+        Ok(())
+    }
+
+    fn tick_ns(&self) -> Option<MonotonicNs> {
+        let tail = self.files.tail().deadline_ns(self.now_ns);
+        let flush = (self.files.tail().files() > 0).then_some(self.flush_ns);
+        let journal = self.is_settled.then_some(self.journal_ns);
+        tail.into_iter().chain(flush).chain(journal).min()
+    }
+
+    fn tick(&mut self, world: &mut World) {
+        self.now_ns = world.now_ns;
+        self.read_files(world.now_ns);
+        if self.is_settled && self.journal_ns <= world.now_ns {
+            self.read_journals(world);
+        }
+        if self.flush_ns <= world.now_ns {
+            self.flush_ns = world.now_ns + FLUSH_NS;
+            self.sources.flush(world.now_ns);
+        }
+    }
+
+    fn close(&mut self, world: &mut World) {
+        if self.is_saving(world) {
+            self.read_files(clock::monotonic_ns());
+            self.save(world);
+        }
+    }
+
+    fn collect(&self, world: &World, out: &mut Registry) {
+        let now_s = world.now_ns / 1_000_000_000;
+        let mut broken = 0;
+        for source in self.sources.iter() {
+            let pipeline = &source.pipeline;
+            broken += pipeline.broken();
+            let Some(named) = world.containers.identity(source.identity) else { continue };
+            let mut add = |level: Level, hash: &str, sample: &str, count: u64| {
+                out.container(
+                    &named.labels,
+                    &MESSAGES,
+                    &[&source.label, level.word(), hash, sample],
+                    count as f64,
+                );
+            };
+            for pattern in pipeline.patterns().exported(now_s) {
+                if self.settings.levels[pattern.level as usize] {
+                    add(
+                        pattern.level,
+                        &format!("{:016x}", pattern.id),
+                        &self.sample(&pattern),
+                        pattern.count,
+                    );
+                }
+            }
+            for level in Level::ALL {
+                let other = pipeline.patterns().other(level);
+                let all = pipeline.messages_of(level);
+                if !self.settings.levels[level as usize] {
+                    if all > 0 {
+                        add(level, "", "", all);
+                    }
+                } else if other > 0 {
+                    add(level, "~other", "", other);
+                }
+            }
+        }
+        let counters = self.files.tail().counters();
+        let journal = self.journals.counts();
+        out.add(&FILES, &[], self.files.tail().files() as f64);
+        out.add(&FILES_REFUSED, &[], self.files.refused as f64);
+        out.add(&BYTES, &[], counters.bytes as f64);
+        out.add(&RECORDS, &["file"], counters.records as f64);
+        out.add(&RECORDS, &["journal"], self.entries as f64);
+        out.add(&LAG, &[], self.files.tail().lag_bytes() as f64);
+        out.add(&ROTATIONS, &[], counters.rotations as f64);
+        out.add(&TRUNCATIONS, &[], counters.truncations as f64);
+        out.add(&LOST_BYTES, &[], counters.lost_bytes as f64);
+        out.add(&LOST_FILES, &[], (counters.lost_files + journal.broken_files) as f64);
+        out.add(&NOT_COUNTED, &["too_long"], counters.too_long as f64);
+        out.add(&NOT_COUNTED, &["broken"], broken as f64);
+        out.add(&NOT_COUNTED, &["damaged"], journal.damaged_entries as f64);
+        out.add(&POLLING, &[], f64::from(u8::from(self.files.tail().is_polling())));
+        out.add(&PATTERN_BYTES, &[], self.sources.bytes as f64);
+        out.add(&JOURNAL_FILES, &[], self.journals.open_files() as f64);
+        out.add(&NOBODYS, &[], self.nobodys as f64);
+    }
+}
+
+impl Logs {
+    /// Label `sample` of a pattern.
+    fn sample(&self, pattern: &Pattern<'_>) -> String {
+        match self.settings.samples {
+            Samples::Pattern => redact::printable(pattern.template),
+            Samples::Raw => redact::shown(pattern.example),
+            Samples::None => String::new(),
+        }
+    }
+}
