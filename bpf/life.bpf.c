@@ -2,11 +2,11 @@
 /* The life of processes by the cgroups they are in: how many are gone, how many programs they executed, how often a cgroup got
  * its first process, and who is there.
  *
- * A process is counted when the kernel lets go of it, which happens once, after its last thread has ended and its parent has
- * taken note. Until then it is among those that are there. Its exit would be told earlier, but by each of its threads, in a task
- * that another one may interrupt (Linux 7.0), and on a processor that is in the middle of a program it is not run again. */
+ * A process is counted when its last thread ends, or else when the kernel lets go of it (ended.h). Until its parent has taken note of
+ * its end it is also among those that are there. */
 #define TYPED_POINTERS
 #include "kernel.h"
+#include "ended.h"
 #include "task_cgroups.h"
 
 #define HIERARCHIES 4
@@ -65,7 +65,7 @@ struct process {
 	__u64 start_ns;
 	__u64 executed;
 	__u32 pid;
-	__u32 has_ended; /* its parent has not taken note of it */
+	__u32 has_ended; /* its parent has not taken note of it, nor is it counted */
 };
 
 static __always_inline void lose(void)
@@ -77,18 +77,15 @@ static __always_inline void lose(void)
 		__sync_fetch_and_add(missed, 1);
 }
 
-static __always_inline struct counts *counts_of(struct task_struct *task)
+static __always_inline struct counts *counts_of(const struct cgroup_ids *ids)
 {
-	struct cgroup_ids ids = {};
 	struct counts *counts, none = {};
 
-	if (!cgroup_ids_of(task, &ids))
-		return NULL;
-	counts = bpf_map_lookup_elem(&owners, &ids);
+	counts = bpf_map_lookup_elem(&owners, ids);
 	if (counts)
 		return counts;
-	bpf_map_update_elem(&owners, &ids, &none, BPF_NOEXIST);
-	counts = bpf_map_lookup_elem(&owners, &ids);
+	bpf_map_update_elem(&owners, ids, &none, BPF_NOEXIST);
+	counts = bpf_map_lookup_elem(&owners, ids);
 	if (!counts)
 		lose();
 	return counts;
@@ -100,21 +97,47 @@ static __always_inline int is_process(struct task_struct *task)
 	return task->group_leader == task && !(task->flags & PF_KTHREAD);
 }
 
-SEC("tp_btf/sched_process_free")
-int BPF_PROG(on_free, struct task_struct *task)
+static __always_inline void count_end(const struct cgroup_ids *ids)
 {
-	struct counts *counts = is_process(task) ? counts_of(task) : NULL;
+	struct counts *counts = counts_of(ids);
 
 	if (counts)
 		__sync_fetch_and_add(&counts->gone, 1);
+}
+
+/* Of the first thread's cgroups, as where it is listed: the kernel does not move threads that have ended with the others. */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task)
+{
+	struct task_struct *leader = task->group_leader;
+	struct cgroup_ids ids = {};
+
+	if (task->signal->live.counter || !is_process(leader) || !cgroup_ids_of(leader, &ids))
+		return 0;
+	if (is_first_to_see_the_end(leader))
+		count_end(&ids);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_free")
+int BPF_PROG(on_free, struct task_struct *task)
+{
+	struct cgroup_ids ids = {};
+
+	if (is_process(task) && cgroup_ids_of(task, &ids) && is_end_new(task))
+		count_end(&ids);
 	return 0;
 }
 
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *task)
 {
-	struct counts *counts = counts_of(task);
+	struct cgroup_ids ids = {};
+	struct counts *counts;
 
+	if (!cgroup_ids_of(task, &ids))
+		return 0;
+	counts = counts_of(&ids);
 	if (counts)
 		__sync_fetch_and_add(&counts->execs, 1);
 	return 0;
@@ -157,6 +180,8 @@ int present(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
 	struct process about = {};
+	struct ended_key key;
+	__u64 *known_ns;
 
 	if (!task || !is_process(task) || !cgroup_ids_of(task, &about.ids))
 		return 0;
@@ -164,6 +189,14 @@ int present(struct bpf_iter__task *ctx)
 	about.executed = task->self_exec_id;
 	about.pid = task->tgid;
 	about.has_ended = !task->signal->live.counter;
+	if (about.has_ended) {
+		key = ended_key_of(task);
+		known_ns = bpf_map_lookup_elem(&ended, &key);
+		if (known_ns) {
+			*known_ns = bpf_ktime_get_ns();
+			return 0;
+		}
+	}
 	bpf_seq_write(ctx->meta->seq, &about, sizeof(about));
 	return 0;
 }

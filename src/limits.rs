@@ -387,6 +387,14 @@ pub const PROCESS_OWNERS: u32 = 4_096;
 /// Cgroups whose first processes are counted, those above containers and in each hierarchy included; 100 bytes each.
 pub const PROCESS_CGROUPS: u32 = 8_192;
 
+/// Processes that have ended and that the kernel has not let go of, whose end is counted already; 80 bytes each. Without room
+/// they are counted when it lets go of them.
+pub const ENDED_PROCESSES: u32 = 16_384;
+
+/// How long such a process is remembered that is no longer there: the kernel lets go of most within milliseconds, but not all
+/// kernels tell of each.
+pub const ENDED_TIME: Duration = Duration::from_secs(120);
+
 /// Sets of cgroups in which processes were killed for want of memory.
 pub const OOM_OWNERS: u32 = 1_024;
 
@@ -430,8 +438,8 @@ pub const COMMAND_AGE: Duration = Duration::from_secs(1);
 /// Bytes of a command line that are looked at; with long class paths some reach 10 KiB.
 pub const COMMAND_BYTES: usize = 64 * 1024;
 
-/// How long after the end of a container its last counts are awaited: the kernel lets go of a process some time after its end, on
-/// kernels that save power up to ten seconds. Less than a cgroup that is gone can be asked for.
+/// How long after the end of a container its last counts are awaited: an end that was missed is counted when the kernel lets
+/// go of the process, on kernels that save power up to ten seconds later. Less than a cgroup that is gone can be asked for.
 pub const LAST_COUNTS_TIME: Duration = Duration::from_secs(20);
 
 /// Log files of containers that are followed; 500 bytes each.

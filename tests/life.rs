@@ -99,6 +99,41 @@ fn processes_of_milliseconds_are_counted_to_the_last() {
     println!("{} processes in 20 cgroups, started and exited each counted", 101 * 20);
 }
 
+/// Whatever runs on the processor when the kernel lets go of a process.
+#[test]
+fn processes_of_many_short_containers_are_counted_exactly() {
+    let _turn = turn();
+    let agent = Agent::start(&["--collector.tcp=off"]);
+    let cgroups: Vec<Cgroup> = (0..300)
+        .map(|_| {
+            let cgroup = Cgroup::docker(None);
+            for _ in 0..3 {
+                let mut command = Command::new("/bin/true");
+                cgroup.enter(&mut command);
+                command.status().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+            cgroup
+        })
+        .collect();
+    let began = Instant::now();
+    let wrong = |agent: &Agent| {
+        let metrics = agent.scrape();
+        let count = |family, id: &str| of_container(&metrics, family, id);
+        let ids = cgroups.iter().map(Cgroup::container_id);
+        ids.map(|id| [STARTED, EXITED, EXECS].map(|family| count(family, &id)))
+            .filter(|counts| *counts != [3.0; 3])
+            .collect::<Vec<_>>()
+    };
+    while !wrong(&agent).is_empty() && began.elapsed() < ANSWER {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(wrong(&agent), Vec::<[f64; 3]>::new(), "started, exited and executed that are not 3 each");
+    // Nor does letting go of them count anew.
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(wrong(&agent), Vec::<[f64; 3]>::new());
+}
+
 #[test]
 fn threads_do_not_count_and_the_last_one_ends_the_process() {
     let _turn = turn();

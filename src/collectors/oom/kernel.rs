@@ -10,6 +10,7 @@ use crate::sys::bpf::{Links, Map, Object};
 pub struct Kernel {
     owners: Map,
     lost: Map,
+    ended: Map,
     _links: Links,
 }
 
@@ -22,9 +23,11 @@ impl Kernel {
         static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/oom.bpf.o.gz"));
         let mut object = Object::open("oom", OBJECT)?;
         object.set_max_entries("owners", limits::OOM_OWNERS)?;
+        object.set_max_entries("ended", limits::OOM_OWNERS)?;
         let loaded = object.load()?;
         let links = loaded.attach().context("oom.bpf.c")?;
-        Ok(Kernel { owners: loaded.map("owners")?, lost: loaded.map("lost")?, _links: links })
+        let [owners, lost, ended] = ["owners", "lost", "ended"].map(|name| loaded.map(name));
+        Ok(Kernel { owners: owners?, lost: lost?, ended: ended?, _links: links })
     }
 
     /// Hands each set of cgroups with its kills to `each`.
@@ -58,6 +61,6 @@ impl Kernel {
 
     /// All maps.
     pub fn maps(&self, each: &mut dyn FnMut(RawFd)) {
-        [&self.owners, &self.lost].into_iter().for_each(|map| each(map.as_raw_fd()));
+        [&self.owners, &self.lost, &self.ended].into_iter().for_each(|map| each(map.as_raw_fd()));
     }
 }

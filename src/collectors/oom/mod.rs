@@ -1,4 +1,4 @@
-//! Processes of containers that the kernel killed for want of memory: counted by `bpf/oom.bpf.c` when they are gone, and by the kernel
+//! Processes of containers that the kernel killed for want of memory: counted by `bpf/oom.bpf.c` at their end, and by the kernel
 //! in the cgroup's own file.
 //!
 //! Neither is enough. The file goes with its cgroup, often milliseconds after the kill, and v1's leaves out cgroups below; the

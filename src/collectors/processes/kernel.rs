@@ -7,6 +7,7 @@ use crate::containers::owners::CGROUP_IDS;
 use crate::error::{Context, Result};
 use crate::limits;
 use crate::sys::bpf::{Iterator, Links, Map, Object, ProgramInfo};
+use crate::sys::clock::MonotonicNs;
 
 /// Bytes of `struct process`.
 const PROCESS_SIZE: usize = CGROUP_IDS + 24;
@@ -14,7 +15,7 @@ const PROCESS_SIZE: usize = CGROUP_IDS + 24;
 /// `struct counts`: what processes of some cgroups have done since the programs were attached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Processes the kernel has let go of.
+    /// Processes that have ended.
     pub gone: u64,
     /// Programs executed.
     pub execs: u64,
@@ -31,7 +32,7 @@ pub struct Process<'a> {
     pub executed: u64,
     /// Its number.
     pub pid: u32,
-    /// It has ended, and its parent has not taken note.
+    /// It has ended without being counted, and its parent has not taken note.
     pub has_ended: bool,
 }
 
@@ -40,6 +41,7 @@ pub struct Kernel {
     owners: Map,
     cgroups: Map,
     lost: Map,
+    ended: Map,
     present: Iterator,
     on_exec: Option<OwnedFd>,
     _links: Links,
@@ -55,6 +57,7 @@ impl Kernel {
         let mut object = Object::open("life", OBJECT)?;
         object.set_max_entries("owners", limits::PROCESS_OWNERS)?;
         object.set_max_entries("cgroups", limits::PROCESS_CGROUPS)?;
+        object.set_max_entries("ended", limits::ENDED_PROCESSES)?;
         let mut settings = [0u8; 16];
         let numbers = Place::ALL.map(|place| hierarchies.number(place).map_or(-1, |number| number as i32));
         for (slot, number) in settings.as_chunks_mut::<4>().0.iter_mut().zip(numbers) {
@@ -63,13 +66,14 @@ impl Kernel {
         object.set_constants(&settings)?;
         let loaded = object.load()?;
         let mut links = Links::default();
-        for program in ["on_free", "on_exec", "on_populated"] {
+        for program in ["on_free", "on_exit", "on_exec", "on_populated"] {
             links.append(loaded.attach_program(program).context(program)?);
         }
         Ok(Kernel {
             owners: loaded.map("owners")?,
             cgroups: loaded.map("cgroups")?,
             lost: loaded.map("lost")?,
+            ended: loaded.map("ended")?,
             on_exec: loaded.program("on_exec")?,
             present: loaded.iterator("present", None)?,
             _links: links,
@@ -105,7 +109,7 @@ impl Kernel {
         })
     }
 
-    /// Hands every process that is there and in some cgroup to `each`.
+    /// Hands every process that is there and in some cgroup to `each`, but those whose end is counted.
     ///
     /// # Errors
     /// What the kernel says.
@@ -129,6 +133,23 @@ impl Kernel {
         Ok(lost + on_exec.misses)
     }
 
+    /// Forgets ended processes that have not been there for long, which the kernel let go of without running our program.
+    /// Comes after [`Kernel::each_process`], which sees who is still there.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn forget_ended(&mut self, now_ns: MonotonicNs) -> Result<()> {
+        let patience_ns = limits::ENDED_TIME.as_nanos() as u64;
+        let mut due: Vec<Box<[u8]>> = Vec::new();
+        self.ended.for_each(|key, value| {
+            let known_ns = value.first_chunk().map_or(0, |known_ns| u64::from_ne_bytes(*known_ns));
+            if known_ns.saturating_add(patience_ns) <= now_ns {
+                due.push(key.into());
+            }
+        })?;
+        due.iter().try_for_each(|key| self.ended.delete(key))
+    }
+
     /// Removes a set of cgroups.
     ///
     /// # Errors
@@ -147,7 +168,9 @@ impl Kernel {
 
     /// All maps.
     pub fn maps(&self, each: &mut dyn FnMut(RawFd)) {
-        [&self.owners, &self.cgroups, &self.lost].into_iter().for_each(|map| each(map.as_raw_fd()));
+        [&self.owners, &self.cgroups, &self.lost, &self.ended]
+            .into_iter()
+            .for_each(|map| each(map.as_raw_fd()));
     }
 }
 

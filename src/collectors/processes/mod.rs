@@ -103,13 +103,15 @@ struct Bpf {
     kernel: Kernel,
     owners: Strangers,
     cgroups: Strangers,
+    /// When ended processes are forgotten next.
+    forget_ns: MonotonicNs,
 }
 
 /// One life of a container's cgroup. It is kept for a while after its end, for its last counts.
 #[derive(Default)]
 struct Instance {
     counts: Counts,
-    /// Processes that have ended and are not gone.
+    /// Processes that have ended and are not counted.
     ended: u64,
     living: u64,
     runs: u64,
@@ -129,7 +131,7 @@ fn open(world: &mut World) -> Result<Opened> {
     let door = match Kernel::open(&world.hierarchies) {
         Ok(kernel) => {
             let strangers = (Strangers::default(), Strangers::default());
-            Door::Bpf(Box::new(Bpf { kernel, owners: strangers.0, cgroups: strangers.1 }))
+            Door::Bpf(Box::new(Bpf { kernel, owners: strangers.0, cgroups: strangers.1, forget_ns: 0 }))
         }
         Err(error) => match Connector::open(world) {
             Ok(connector) => {
@@ -157,7 +159,7 @@ fn open(world: &mut World) -> Result<Opened> {
 }
 
 impl Bpf {
-    /// Reads what the kernel has counted. Who is gone comes before who is there: who goes in between is missing for a moment
+    /// Reads what the kernel has counted. Who has ended comes before who is there: who ends in between is missing for a moment
     /// instead of being counted twice.
     fn read(
         &mut self,
@@ -194,6 +196,10 @@ impl Bpf {
                 commands.observe(process.pid, id, stamp);
             }
         })?;
+        if self.forget_ns <= world.now_ns {
+            self.kernel.forget_ended(world.now_ns)?;
+            self.forget_ns = world.now_ns + limits::ENDED_TIME.as_nanos() as u64;
+        }
 
         self.kernel.each_cgroup(|key, hierarchy, cgroup, runs| {
             let place = world.hierarchies.place_of(hierarchy);
