@@ -617,8 +617,8 @@ mod tests {
             "--track-public-network=0.0.0.0/0",
         ])
         .unwrap();
-        let inert = ["no-parse-logs", "disable-l7-tracing"];
-        assert_eq!(config.inert, inert);
+        assert_eq!(config.inert, ["disable-l7-tracing"]);
+        assert_eq!(config.collector("logs"), Some(Enable::Off));
         assert_eq!(config.config_names, Some(vec!["a".to_owned(), "b".to_owned()]));
     }
 
