@@ -240,6 +240,9 @@ pub const STDERR_MESSAGES: usize = 64;
 /// Network interfaces of the node exported; and different names of interfaces of containers.
 pub const INTERFACES: usize = 256;
 
+/// How long a network namespace without a container is remembered.
+pub const NAMESPACE_TIME: Duration = Duration::from_secs(600);
+
 /// Interfaces of one container exported. Pods have one, with Multus a few more.
 pub const INTERFACES_PER_CONTAINER: usize = 16;
 
@@ -453,6 +456,15 @@ pub const LOG_PATTERN_BYTES: usize = 32 << 20;
 
 /// Processes and open files looked at in one refresh for logs that containers write themselves; some 2 us each.
 pub const LOG_FILES_LOOKED_AT: usize = 2_048;
+
+/// Of one container.
+pub const LOG_PROCESSES_LOOKED_AT: usize = 256;
+
+/// How long nobody must have been seen with a file open before it is let go.
+pub const LOG_FILE_IDLE_TIME: Duration = Duration::from_secs(1_800);
+
+/// Sources of one container; what others say counts for one more, `~other`.
+pub const LOG_SOURCES: usize = 64;
 
 /// Entries of journals read in one turn, some 1 us each.
 pub const JOURNAL_ENTRIES_PER_TURN: u64 = 4_096;

@@ -378,12 +378,25 @@ fn logs() {
     // It ends as soon as it has said everything, and its files go with it.
     docker(&["--name=brief"], &says(50, "true"));
     has_said(&agent, "/docker/brief", outputs, "error", 50.0);
+    // Started again, in the same files: what it has said is not said again.
+    docker(&["-d", "--name=again"], &says(40, "exec sleep 100000"));
+    has_said(&agent, "/docker/again", outputs, "error", 40.0);
+    runtimes.docker(&["restart", "-t0", "again"]);
+    has_said(&agent, "/docker/again", outputs, "error", 80.0);
     // A file of its own.
     docker(
         &["-d", "--name=writer"],
         "mkdir -p /var/log/app; exec 3>>/var/log/app/main.log; i=0; while [ $i -lt 200 ]; do echo \"ERROR disk $i is full\" >&3; i=$((i+1)); done; exec sleep 100000",
     );
     has_said(&agent, "/docker/writer", "/var/log/app/main.log", "error", 200.0);
+    // Nobody leads the agent out of a container.
+    let lines = "echo 'ERROR stolen' >&3; echo 'ERROR stolen' >&3; echo 'ERROR stolen' >&3";
+    docker(
+        &["-d", "--name=thief"],
+        &format!(
+            "mkdir -p /var/log/a /x/b; ln -s /x/b /var/log/link; exec 3>>/var/log/a/hosts; {lines}; mv /var/log/a /var/log/c; ln -s /etc /var/log/a; exec sleep 100000"
+        ),
+    );
 
     runtimes.podman(&["import", "-q", &runtimes.file("rootfs.tar"), IMAGE]);
     podman_run(
@@ -410,6 +423,13 @@ fn logs() {
     has_said(&agent, "/docker/rotated", outputs, "error", 2000.0);
     has_said(&agent, "/docker/writer", "/var/log/app/main.log", "error", 201.0);
     let metrics = agent.scrape();
+    let stolen: Vec<String> = metrics
+        .series(MESSAGES)
+        .iter()
+        .filter(|series| series.label("container_id") == "/docker/thief")
+        .map(|series| series.label("sample").to_owned())
+        .collect();
+    assert!(stolen.iter().all(|sample| sample == "stolen"), "{stolen:?}");
     assert_eq!(metrics.value("nodeprobe_log_lost_bytes_total", &[]), Some(0.0));
     assert_eq!(metrics.value("nodeprobe_log_records_refused_total", &[("reason", "broken")]), Some(0.0));
 }

@@ -708,7 +708,7 @@ fn without_watches_it_looks_once_a_second() {
     for key in 0..2 {
         bench.tail.end(key);
     }
-    bench.pass(2);
+    bench.pass(4);
     assert!(!bench.tail.is_polling(), "their watches went to those without");
     assert_eq!((bench.tail.files(), bench.tail.watches()), (2, 2));
 }
@@ -855,7 +855,7 @@ fn records_with_lengths_are_followed_too() {
 }
 
 #[test]
-fn an_ended_file_is_read_to_its_end_at_once() {
+fn an_ended_file_is_read_to_its_end_and_gone_on_with_later() {
     let mut bench = Bench::new(Limits::default());
     bench.tail.follow(1, "/a.log", Framing::Lines, Start::Beginning);
     bench.append("a.log", b"one\n");
@@ -863,8 +863,21 @@ fn an_ended_file_is_read_to_its_end_at_once() {
     bench.append("a.log", b"two\nhalf");
     bench.tail.end(1);
     bench.turn();
-    assert_eq!(bench.texts(), ["one", "two", "half"]);
+    assert_eq!(bench.texts(), ["one", "two"]);
+    // The end may still be written.
+    bench.append("a.log", b" of it");
+    bench.pass(2);
+    assert_eq!(bench.texts(), ["half of it"]);
     assert!(!bench.tail.is_followed(1));
     assert_eq!((bench.tail.open_files(), bench.tail.watches(), bench.tail.files()), (0, 0, 0));
     assert_eq!(bench.tail.deadline_ns(bench.now_ns), None);
+    // The container is started again.
+    bench.append("a.log", b"\nthree\n");
+    bench.tail.follow(2, "/a.log", Framing::Lines, Start::Oldest);
+    bench.pass(2);
+    let texts = bench.texts();
+    assert!(
+        texts.last().is_some_and(|last| last == "three") && !texts.contains(&"one".to_owned()),
+        "{texts:?}"
+    );
 }

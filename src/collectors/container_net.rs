@@ -18,6 +18,7 @@ use crate::limits::{self, Limit};
 use crate::metric::Desc;
 use crate::procfs::net_dev;
 use crate::registry::Registry;
+use crate::sys::clock::MonotonicNs;
 use crate::world::World;
 
 static RECEIVED_BYTES: Desc =
@@ -89,6 +90,8 @@ struct Namespace {
     owner: InstanceId,
     /// What its interfaces had counted, by the number of their name.
     last: HashMap<u64, [u64; COUNTERS]>,
+    /// When a container was seen in it.
+    seen_ns: MonotonicNs,
 }
 
 /// Names of interfaces, numbered: containers have the same few.
@@ -187,7 +190,7 @@ impl ContainerNet {
                 known.last.iter().for_each(|(&part, values)| self.ledger.rebase(owner, part, *values));
             }
             None => {
-                let namespace = Namespace { owner, last: HashMap::new() };
+                let namespace = Namespace { owner, last: HashMap::new(), seen_ns: world.now_ns };
                 self.namespaces.insert(inode, namespace);
             }
         }
@@ -205,7 +208,14 @@ impl Collector for ContainerNet {
 
     fn refresh(&mut self, world: &mut World) -> Result<()> {
         let found = self.find_homes(world);
-        self.namespaces.retain(|inode, _| found.contains_key(inode));
+        // The only container of a pod may be on its way back: what it brought before is not to be counted again.
+        let kept_ns = limits::NAMESPACE_TIME.as_nanos() as u64;
+        self.namespaces.retain(|inode, namespace| {
+            if found.contains_key(inode) {
+                namespace.seen_ns = world.now_ns;
+            }
+            namespace.seen_ns + kept_ns > world.now_ns
+        });
         for (inode, inside) in found {
             let Some((owner, pid)) = self.assign(world, inode, &inside) else { continue };
             let Some(identity) = world.containers.instance(owner).and_then(|known| known.identity) else {
@@ -238,7 +248,11 @@ impl Collector for ContainerNet {
                     world.reached.count(Limit::Interfaces);
                     continue;
                 };
-                namespace.last.insert(part, values);
+                let last = namespace.last.insert(part, values).unwrap_or_default();
+                if values.iter().zip(last).any(|(value, last)| *value < last) {
+                    // Another interface of that name, or another namespace of that number.
+                    self.ledger.rebase(owner, part, [0; COUNTERS]);
+                }
                 self.ledger.observe(owner, identity, part, values);
             }
         }

@@ -16,7 +16,7 @@ use crate::sys::process::{FilesystemUse, filesystem_use};
 
 /// File systems on local disks. Others are left alone: network file systems can hang, and overlay, tmpfs and the like are
 /// not disks.
-const LOCAL: &[&str] = &[
+pub const LOCAL: &[&str] = &[
     "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2", "ntfs3", "reiserfs",
     "vfat", "xfs", "zfs",
 ];

@@ -99,9 +99,64 @@ impl Strangers {
     }
 }
 
+/// Counters in the kernel by key, summed by container: growth is added up, since keys of cgroups below a container's own come and
+/// go.
+#[derive(Debug)]
+pub struct Sums<const N: usize> {
+    last: HashMap<Box<[u8]>, [u64; N]>,
+    sums: HashMap<InstanceId, [u64; N]>,
+}
+
+impl<const N: usize> Default for Sums<N> {
+    fn default() -> Self {
+        Sums { last: HashMap::new(), sums: HashMap::new() }
+    }
+}
+
+impl<const N: usize> Sums<N> {
+    /// Takes the counters of a key of the container `id` as they are now.
+    pub fn observe(&mut self, id: InstanceId, key: &[u8], values: [u64; N]) {
+        let last = self.last.insert(key.into(), values).unwrap_or([0; N]);
+        let sums = self.sums.entry(id).or_insert([0; N]);
+        for ((sum, value), last) in sums.iter_mut().zip(values).zip(last) {
+            *sum = sum.saturating_add(value.saturating_sub(last));
+        }
+    }
+
+    /// The sums of a container.
+    pub fn of(&self, id: InstanceId) -> [u64; N] {
+        self.sums.get(&id).copied().unwrap_or([0; N])
+    }
+
+    /// Forgets a key that is removed in the kernel.
+    pub fn forget_key(&mut self, key: &[u8]) {
+        self.last.remove(key);
+    }
+
+    /// Forgets a container.
+    pub fn end_instance(&mut self, id: InstanceId) {
+        self.sums.remove(&id);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sums_do_not_fall_with_keys_that_go() {
+        let (id, other) = (InstanceId::for_test(1), InstanceId::for_test(2));
+        let mut sums = Sums::<2>::default();
+        sums.observe(id, b"own", [5, 1]);
+        sums.observe(id, b"below", [100, 0]);
+        sums.observe(id, b"own", [6, 1]);
+        assert_eq!((sums.of(id), sums.of(other)), ([106, 1], [0, 0]));
+        sums.forget_key(b"below");
+        sums.observe(id, b"below", [3, 0]);
+        assert_eq!(sums.of(id), [109, 1]);
+        sums.end_instance(id);
+        assert_eq!(sums.of(id), [0, 0]);
+    }
 
     #[test]
     fn strangers_go_after_a_while_unless_they_are_somebody_again() {

@@ -41,6 +41,11 @@ impl Pipeline {
         }
     }
 
+    /// How records are read.
+    pub fn format(&self) -> &'static Format {
+        self.format
+    }
+
     /// Reads records in another format from now on.
     pub fn set_format(&mut self, format: &'static Format) {
         self.format = format;

@@ -7,11 +7,12 @@ use std::os::fd::RawFd;
 use super::sources::SourceId;
 use crate::args::logs::Glob;
 use crate::containers::identity::LogFormat;
-use crate::containers::{InstanceId, owners};
+use crate::containers::{InstanceId, mounts, owners};
 use crate::host::{Host, read_bounded, seen_by};
 use crate::limits;
 use crate::logs::formats::{Format, cri, docker, local};
 use crate::logs::tail::{Key, Start, Tail};
+use crate::procfs::mountinfo;
 use crate::sys::clock::MonotonicNs;
 use crate::world::World;
 
@@ -35,6 +36,8 @@ pub fn format_of(format: LogFormat) -> &'static Format {
 struct File {
     source: SourceId,
     path: Box<str>,
+    /// For what a container writes itself: its path as the writer knows it, and when somebody was seen to have it open.
+    own: Option<(Box<str>, MonotonicNs)>,
 }
 
 /// The files.
@@ -58,39 +61,106 @@ impl Files {
         &self.tail
     }
 
-    /// Follows a file of an instance, unless it is followed already; false when there are too many.
-    pub fn follow(
+    /// True while one more file of the instance may be followed; counts it as refused otherwise.
+    pub fn has_room(&mut self, instance: InstanceId) -> bool {
+        let keys = self.by_instance.get(&instance).map_or(0, Vec::len);
+        let has_room = self.by_key.len() < limits::LOG_FILES && keys < limits::LOG_FILES_PER_CONTAINER;
+        self.refused += u64::from(!has_room);
+        has_room
+    }
+
+    /// Follows the file to which a runtime writes what an instance says; whose file that was before goes on from there.
+    pub fn follow_outputs(
         &mut self,
         instance: InstanceId,
         source: SourceId,
         path: &str,
         format: &Format,
         start: Start,
-    ) -> bool {
-        let keys = self.by_instance.entry(instance).or_default();
-        let is_known = |key: &Key| self.by_key.get(key).is_some_and(|file| &*file.path == path);
-        if let Some(key) = keys.iter().find(|key| is_known(key)) {
-            if let Some(file) = self.by_key.get_mut(key) {
+        trusts_links: bool,
+    ) {
+        if let Some(key) = self.key_of(instance, |file| file.own.is_none() && &*file.path == path) {
+            if let Some(file) = self.by_key.get_mut(&key) {
                 file.source = source;
             }
-            return true;
+            return;
         }
-        if self.by_key.len() >= limits::LOG_FILES || keys.len() >= limits::LOG_FILES_PER_CONTAINER {
-            self.refused += 1;
+        if let Some(key) = self.begin(instance, source, path, format, start, None)
+            && !trusts_links
+        {
+            self.tail.refuse_links(key);
+        }
+    }
+
+    /// Follows a file that a container writes itself. Its directories are the container's: no link is followed there.
+    pub fn follow_own(
+        &mut self,
+        file: &OpenFile,
+        source: SourceId,
+        format: &Format,
+        start: Start,
+        now_ns: MonotonicNs,
+    ) {
+        let own = Some((Box::from(&*file.label), now_ns));
+        if let Some(key) = self.begin(file.instance, source, &file.path, format, start, own) {
+            self.tail.refuse_links(key);
+        }
+    }
+
+    /// True if the instance's own file is followed already; takes note that it is still open, and by which path it is reached.
+    pub fn sees(&mut self, file: &OpenFile, now_ns: MonotonicNs) -> bool {
+        let is_it = |known: &File| known.own.as_ref().is_some_and(|(label, _)| **label == file.label);
+        let Some(key) = self.key_of(file.instance, is_it) else {
             return false;
-        }
-        self.next += 1;
-        if self.tail.follow(self.next, path, format.framing, start) {
-            keys.push(self.next);
-            self.by_key.insert(self.next, File { source, path: path.into() });
+        };
+        if let Some(known) = self.by_key.get_mut(&key) {
+            if let Some((_, seen_ns)) = &mut known.own {
+                *seen_ns = now_ns;
+            }
+            // The process whose root it was reached by is gone.
+            if *known.path != file.path {
+                known.path = file.path.as_str().into();
+                self.tail.retarget(key, &file.path);
+            }
         }
         true
     }
 
-    /// True if the instance has this file already.
-    pub fn has(&self, instance: InstanceId, path: &str) -> bool {
-        let mut keys = self.by_instance.get(&instance).into_iter().flatten();
-        keys.any(|key| self.by_key.get(key).is_some_and(|file| &*file.path == path))
+    fn key_of(&self, instance: InstanceId, is_it: impl Fn(&File) -> bool) -> Option<Key> {
+        let mut keys = self.by_instance.get(&instance)?.iter().copied();
+        keys.find(|key| self.by_key.get(key).is_some_and(&is_it))
+    }
+
+    fn begin(
+        &mut self,
+        instance: InstanceId,
+        source: SourceId,
+        path: &str,
+        format: &Format,
+        start: Start,
+        own: Option<(Box<str>, MonotonicNs)>,
+    ) -> Option<Key> {
+        self.next += 1;
+        let key = self.next;
+        if !self.tail.follow(key, path, format.framing, start) {
+            return None;
+        }
+        self.by_instance.entry(instance).or_default().push(key);
+        self.by_key.insert(key, File { source, path: path.into(), own });
+        Some(key)
+    }
+
+    /// Has the files of an instance count for other sources, where `other` gives one.
+    pub fn move_instance(
+        &mut self,
+        instance: InstanceId,
+        mut other: impl FnMut(SourceId) -> Option<SourceId>,
+    ) {
+        for key in self.by_instance.get(&instance).into_iter().flatten() {
+            if let Some(file) = self.by_key.get_mut(key) {
+                file.source = other(file.source).unwrap_or(file.source);
+            }
+        }
     }
 
     /// The files of an instance have no more to come than they hold.
@@ -100,14 +170,31 @@ impl Files {
         }
     }
 
-    /// Forgets files that were read to their end.
-    pub fn sweep(&mut self) {
+    /// Forgets files that were read to their end, and ends those nobody has had open for long; gives the sources that have no file
+    /// any more.
+    pub fn sweep(&mut self, now_ns: MonotonicNs) -> Vec<SourceId> {
         let Files { tail, by_key, by_instance, .. } = self;
-        by_key.retain(|key, _| tail.is_followed(*key));
+        let idle_ns = limits::LOG_FILE_IDLE_TIME.as_nanos() as u64;
+        let mut gone = Vec::new();
+        by_key.retain(|key, file| {
+            if file.own.as_ref().is_some_and(|(_, seen_ns)| seen_ns + idle_ns <= now_ns) {
+                tail.end(*key);
+            }
+            let is_followed = tail.is_followed(*key);
+            if !is_followed {
+                gone.push(file.source);
+            }
+            is_followed
+        });
+        if gone.is_empty() {
+            return gone;
+        }
         by_instance.retain(|_, keys| {
             keys.retain(|key| by_key.contains_key(key));
             !keys.is_empty()
         });
+        gone.retain(|source| by_key.values().all(|file| file.source != *source));
+        gone
     }
 
     /// Stops following what belongs to no source any more.
@@ -155,7 +242,7 @@ pub struct OpenFile {
 }
 
 impl OpenFiles {
-    /// Looks at the next containers, new ones first.
+    /// Looks at the next processes, those of new containers first; goes on with the rest in the next call.
     pub fn look(&mut self, world: &World, globs: &[Glob]) -> Vec<OpenFile> {
         if self.queue.is_empty() {
             self.queue.extend(world.containers.living().map(|(id, ..)| id));
@@ -169,34 +256,25 @@ impl OpenFiles {
             let Some(instance) = world.containers.instance(id).filter(|instance| instance.is_alive()) else {
                 continue;
             };
-            let pids = owners::processes(world, instance);
+            let mut pids = owners::processes(world, instance);
+            // The root of the process that came first lasts longest.
+            pids.sort_unstable();
             // On hybrid hosts the processes of containers are listed for their runtime's unit too.
             let is_shared = instance.runtime.is_unit() && world.hierarchies.layout() == "hybrid";
-            // The root of the process that came first lasts longest.
-            let first = pids.iter().min().copied();
-            for pid in pids {
-                budget = budget.saturating_sub(1);
-                let Ok(entries) = fs::read_dir(world.host.proc(&format!("{pid}/fd"))) else { continue };
-                let mut paths: Vec<String> = Vec::new();
-                for entry in entries.flatten() {
-                    budget = budget.saturating_sub(1);
-                    let target = fs::read_link(entry.path())
-                        .ok()
-                        .and_then(|path| path.into_os_string().into_string().ok());
-                    let Some(path) = target.filter(|path| is_log(path, globs)) else { continue };
-                    let number = entry.file_name();
-                    let is_written =
-                        number.to_str().is_some_and(|number| is_written(&world.host, pid, number));
-                    if is_written && !paths.contains(&path) {
-                        paths.push(path);
-                    }
-                }
+            // Some processes of a container with thousands tell enough.
+            for &pid in pids.iter().take(limits::LOG_PROCESSES_LOOKED_AT) {
+                let paths = written(&world.host, pid, globs, &mut budget);
                 if paths.is_empty() || is_shared && owners::of_process(world, pid) != Some(id) {
                     continue;
                 }
-                let is_at_home = host_mounts.is_some() && mounts_of(&world.host, pid) == host_mounts;
+                let mounts = mounts_of(&world.host, pid);
+                let is_at_home = host_mounts.is_some() && mounts == host_mounts;
+                let root = || {
+                    let first = pids.iter().find(|&&first| mounts_of(&world.host, first) == mounts);
+                    first.copied().unwrap_or(pid)
+                };
                 found.extend(paths.into_iter().map(|label| {
-                    let path = if is_at_home { label.clone() } else { seen_by(first.unwrap_or(pid), &label) };
+                    let path = if is_at_home { label.clone() } else { seen_by(root(), &label) };
                     OpenFile { instance: id, label, path }
                 }));
             }
@@ -210,6 +288,38 @@ impl OpenFiles {
     }
 }
 
+/// The log files a process has open for writing, in file systems that answer at once.
+fn written(host: &Host, pid: u32, globs: &[Glob], budget: &mut usize) -> Vec<String> {
+    let mut paths: Vec<String> = Vec::new();
+    *budget = budget.saturating_sub(1);
+    let mut mounts = None;
+    for entry in fs::read_dir(host.proc(&format!("{pid}/fd"))).into_iter().flatten().flatten() {
+        if *budget == 0 {
+            break;
+        }
+        *budget -= 1;
+        let target = fs::read_link(entry.path()).ok();
+        let path = target.and_then(|path| path.into_os_string().into_string().ok());
+        let Some(path) = path.filter(|path| is_log(path, globs) && !paths.contains(path)) else { continue };
+        let number = entry.file_name();
+        let Some(mount) = number.to_str().and_then(|number| written_in(host, pid, number)) else { continue };
+        let table = mounts.get_or_insert_with(|| {
+            read_bounded(&host.proc(&format!("{pid}/mountinfo")), limits::KERNEL_FILE_BYTES)
+                .unwrap_or_default()
+        });
+        let kind = mountinfo::parse(table).find(|entry| entry.mount_id == mount).map(|entry| entry.fs_type);
+        if kind.is_some_and(|kind| answers_at_once(&kind)) {
+            paths.push(path);
+        }
+    }
+    paths
+}
+
+/// Whether a file system is this machine's own: a network file system, or one of a program's, can hang.
+fn answers_at_once(kind: &str) -> bool {
+    mounts::LOCAL.contains(&kind) || matches!(kind, "overlay" | "tmpfs" | "aufs")
+}
+
 fn mounts_of(host: &Host, pid: u32) -> Option<std::path::PathBuf> {
     fs::read_link(host.proc(&format!("{pid}/ns/mnt"))).ok()
 }
@@ -219,14 +329,13 @@ fn is_log(path: &str, globs: &[Glob]) -> bool {
     (is_custom || globs.iter().any(|glob| glob.fits(path))) && !path.ends_with(" (deleted)")
 }
 
-/// Whether a descriptor is open for writing (`flags` in octal; Documentation/filesystems/proc.rst, 3.8).
-fn is_written(host: &Host, pid: u32, number: &str) -> bool {
-    let text = read_bounded(&host.proc(&format!("{pid}/fdinfo/{number}")), limits::KERNEL_FILE_BYTES);
-    let text = text.unwrap_or_default();
-    let flags = String::from_utf8_lossy(&text)
-        .lines()
-        .find_map(|line| i32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
-    flags.is_some_and(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
+/// The mount of a descriptor that is open for writing (`flags` in octal, `mnt_id`; Documentation/filesystems/proc.rst, 3.8).
+fn written_in(host: &Host, pid: u32, number: &str) -> Option<u32> {
+    let text = read_bounded(&host.proc(&format!("{pid}/fdinfo/{number}")), limits::KERNEL_FILE_BYTES).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let value = |name: &str| text.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()));
+    let flags = i32::from_str_radix(&value("flags:")?, 8).ok()?;
+    (flags & libc::O_ACCMODE != libc::O_RDONLY).then_some(value("mnt_id:")?.parse().ok()?)
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ use crate::logs::tail::{self, Start, Tail};
 use crate::metric::Desc;
 use crate::registry::Registry;
 use crate::sys::clock::{self, MonotonicNs};
+use crate::sys::file::birth_s;
 use crate::warning;
 use crate::world::World;
 
@@ -126,6 +127,9 @@ const JOURNAL_INTERVAL_NS: u64 = 1_000_000_000;
 /// Between two looks which journals there are.
 const JOURNAL_LOOK_NS: u64 = 5_000_000_000;
 
+/// A file that is older than so many seconds when its container is noticed is older than the container's life.
+const FRESH_S: u64 = 15;
+
 /// Between two ends of messages that wait for more lines.
 const FLUSH_NS: u64 = 1_000_000_000;
 
@@ -202,14 +206,39 @@ impl Logs {
         let Some(identity) = instance.identity else { return };
         let (Some(named), Some(log)) = (world.containers.identity(identity), &instance.log) else { return };
         let format = format_of(log.format);
+        if !self.files.has_room(id) {
+            return;
+        }
         let source = self.sources.of(identity, &named.id, OUTPUTS, format, world.now_ns);
         // A container's own file: what was rotated away before we knew of it is its too.
-        self.files.follow(id, source, &log.path, format, self.start(id, Start::Oldest));
+        let start = self.start(world, id, &log.path, Start::Oldest);
+        // What users' own daemons write is as trustworthy as the user.
+        let trusts_links = !instance.path.starts_with("/user.slice/");
+        self.files.follow_outputs(id, source, &log.path, format, start, trusts_links);
     }
 
-    /// Where reading a file of an instance begins.
-    fn start(&self, id: InstanceId, of_new: Start) -> Start {
-        if self.old.contains(&id) { Start::End } else { of_new }
+    /// Counts what an instance's files have from now on for the name it has now.
+    fn move_files(&mut self, world: &World, id: InstanceId) {
+        let Some(identity) = world.containers.instance(id).and_then(|instance| instance.identity) else {
+            return;
+        };
+        let Some(named) = world.containers.identity(identity) else { return };
+        let Logs { files, sources, .. } = self;
+        files.move_instance(id, |source| {
+            let old = sources.get(source).filter(|old| old.identity != identity)?;
+            let (label, format) = (old.label.clone(), old.pipeline.format());
+            Some(sources.of(identity, &named.id, &label, format, world.now_ns))
+        });
+    }
+
+    /// Where reading a file of an instance begins if nothing is known of it: a file that is older than the container's life, or was
+    /// there before us, has said what it has said.
+    fn start(&self, world: &World, id: InstanceId, path: &str, of_new: Start) -> Start {
+        let is_older = || {
+            let born_s = birth_s(&world.host.rootfs(path));
+            born_s.is_some_and(|born_s| born_s + FRESH_S < clock::wall_s())
+        };
+        if self.old.contains(&id) || is_older() { Start::End } else { of_new }
     }
 
     fn follow_open_files(&mut self, world: &World) {
@@ -218,12 +247,12 @@ impl Logs {
             let Some(identity) = instance.identity else { continue };
             let Some(named) = world.containers.identity(identity) else { continue };
             let is_output = instance.log.as_ref().is_some_and(|log| log.path == file.path);
-            if is_output || self.files.has(file.instance, &file.path) {
+            if is_output || self.files.sees(&file, world.now_ns) || !self.files.has_room(file.instance) {
                 continue;
             }
             let source = self.sources.of(identity, &named.id, &file.label, &plain::FORMAT, world.now_ns);
-            let start = self.start(file.instance, Start::Beginning);
-            self.files.follow(file.instance, source, &file.path, &plain::FORMAT, start);
+            let start = self.start(world, file.instance, &file.path, Start::Beginning);
+            self.files.follow_own(&file, source, &plain::FORMAT, start, world.now_ns);
         }
     }
 
@@ -311,11 +340,13 @@ impl Collector for Logs {
                     self.old.insert(id);
                 }
                 self.owners.begin(&world.containers, id);
+                self.move_files(world, id);
                 self.follow_outputs(world, id);
                 self.open_files.begin(id);
             }
             Event::InstanceEnded(id) => {
                 self.old.remove(&id);
+                self.owners.end_instance(&world.containers, id, world.now_ns);
                 self.files.end_instance(id);
             }
             Event::IdentityEnded(identity) => {
@@ -330,12 +361,17 @@ impl Collector for Logs {
         self.now_ns = world.now_ns;
         self.follow_open_files(world);
         let Logs { files, sources, .. } = self;
-        files.keep_sources(|source| sources.contains(source));
+        files.keep_sources(|source| sources.get(source).is_some());
         self.read_files(world.now_ns);
         if self.journal_ns <= world.now_ns {
             self.read_journals(world);
         }
-        self.files.sweep();
+        for source in self.files.sweep(world.now_ns) {
+            if let Some(pipeline) = self.sources.pipeline(source) {
+                pipeline.finish(world.now_ns);
+            }
+        }
+        self.owners.forget(world.now_ns);
         for problem in self.files.take_problems() {
             warning!("logs: {problem}");
         }
@@ -377,7 +413,7 @@ impl Collector for Logs {
     }
 
     fn close(&mut self, world: &mut World) {
-        if self.is_saving(world) {
+        if self.is_settled && self.is_saving(world) {
             self.read_files(clock::monotonic_ns());
             self.save(world);
         }

@@ -10,8 +10,8 @@ use crate::logs::pattern::{Caps, Patterns};
 use crate::logs::pipeline::Pipeline;
 use crate::sys::clock::MonotonicNs;
 
-/// The number of a source, for as long as its container is exported.
-pub type SourceId = usize;
+/// The number of a source; no other one ever has it.
+pub type SourceId = u64;
 
 /// One source.
 pub struct Source {
@@ -26,9 +26,11 @@ pub struct Source {
 /// All sources.
 pub struct Sources {
     caps: Caps,
-    all: Vec<Option<Source>>,
-    free: Vec<SourceId>,
+    all: HashMap<SourceId, Source>,
+    last: SourceId,
     by_name: BTreeMap<(IdentityId, Box<str>), SourceId>,
+    /// Those of journald, which are asked for with each entry.
+    journals: HashMap<IdentityId, SourceId>,
     /// Patterns of an earlier life, by container and label, until they are asked for.
     saved: HashMap<(Box<str>, Box<str>), Box<str>>,
     is_frozen: bool,
@@ -41,9 +43,10 @@ impl Sources {
     pub fn new(settings: &Settings, saved: HashMap<(Box<str>, Box<str>), Box<str>>) -> Sources {
         Sources {
             caps: settings.caps(),
-            all: Vec::new(),
-            free: Vec::new(),
+            all: HashMap::new(),
+            last: 0,
             by_name: BTreeMap::new(),
+            journals: HashMap::new(),
             saved,
             is_frozen: false,
             bytes: 0,
@@ -60,52 +63,64 @@ impl Sources {
         now_ns: MonotonicNs,
     ) -> SourceId {
         let name = (identity, Box::from(label));
+        let name = if self.by_name.contains_key(&name) || self.count(identity) < limits::LOG_SOURCES {
+            name
+        } else {
+            (identity, Box::from("~other"))
+        };
         if let Some(&id) = self.by_name.get(&name) {
-            if let Some(source) = &mut self.all[id] {
+            if let Some(source) = self.all.get_mut(&id) {
                 source.pipeline.set_format(format);
             }
             return id;
         }
-        let saved = self.saved.remove(&(Box::from(container), Box::from(label)));
+        let saved = self.saved.remove(&(Box::from(container), name.1.clone()));
         let patterns = match saved {
             Some(text) => Patterns::restore(self.caps, &text, now_ns / 1_000_000_000),
             None => Patterns::new(self.caps),
         };
         let mut pipeline = Pipeline::with_patterns(format, patterns);
         pipeline.freeze(self.is_frozen);
-        let source = Source { label: label.into(), identity, pipeline };
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.all.push(None);
-            self.all.len() - 1
-        });
-        self.all[id] = Some(source);
-        self.by_name.insert(name, id);
-        id
+        let source = Source { label: name.1.clone(), identity, pipeline };
+        self.last += 1;
+        self.all.insert(self.last, source);
+        self.by_name.insert(name, self.last);
+        self.last
+    }
+
+    fn count(&self, identity: IdentityId) -> usize {
+        let first = (identity, Box::from(""));
+        self.by_name.range(first..).take_while(|((known, _), _)| *known == identity).count()
     }
 
     /// The source of a container that journald has the messages of.
     pub fn of_journal(&mut self, identity: IdentityId, container: &str, now_ns: MonotonicNs) -> SourceId {
-        self.of(identity, container, "journald", &plain::FORMAT, now_ns)
+        if let Some(&id) = self.journals.get(&identity) {
+            return id;
+        }
+        let id = self.of(identity, container, "journald", &plain::FORMAT, now_ns);
+        self.journals.insert(identity, id);
+        id
     }
 
     /// The pipeline of a source.
     pub fn pipeline(&mut self, id: SourceId) -> Option<&mut Pipeline> {
-        self.all.get_mut(id)?.as_mut().map(|source| &mut source.pipeline)
+        self.all.get_mut(&id).map(|source| &mut source.pipeline)
     }
 
     /// All of them, by container and label.
     pub fn iter(&self) -> impl Iterator<Item = &Source> {
-        self.by_name.values().filter_map(|&id| self.all.get(id)?.as_ref())
+        self.by_name.values().filter_map(|id| self.all.get(id))
     }
 
-    /// Whether a source is there.
-    pub fn contains(&self, id: SourceId) -> bool {
-        self.all.get(id).is_some_and(Option::is_some)
+    /// A source.
+    pub fn get(&self, id: SourceId) -> Option<&Source> {
+        self.all.get(&id)
     }
 
     /// Ends messages that wait for more lines.
     pub fn flush(&mut self, now_ns: MonotonicNs) {
-        self.all.iter_mut().flatten().for_each(|source| source.pipeline.flush(now_ns));
+        self.all.values_mut().for_each(|source| source.pipeline.flush(now_ns));
     }
 
     /// Looks how much memory patterns take; true when it is so much that no more are learned.
@@ -116,7 +131,7 @@ impl Sources {
         let is_frozen = self.bytes >= limit;
         if is_frozen != self.is_frozen {
             self.is_frozen = is_frozen;
-            self.all.iter_mut().flatten().for_each(|source| source.pipeline.freeze(is_frozen));
+            self.all.values_mut().for_each(|source| source.pipeline.freeze(is_frozen));
         }
         is_frozen
     }
@@ -130,9 +145,9 @@ impl Sources {
             }
             let name = name.clone();
             self.by_name.remove(&name);
-            self.all[id] = None;
-            self.free.push(id);
+            self.all.remove(&id);
         }
+        self.journals.remove(&identity);
     }
 
     /// What an earlier life has left and nobody asked for.

@@ -6,9 +6,10 @@
 //! positions BYTES           and so many bytes, the text of Positions
 //! journal FILE SEQNUM_ID ENTRIES SEQNUM
 //! source BYTES CONTAINER LABEL      and so many bytes, the text of Patterns
+//! end
 //! ```
-//! In names, `%`, blanks and control characters are `%` and two hexadecimal digits. What cannot be read ends the reading: losing
-//! state costs less than not starting.
+//! In names, `%`, blanks and control characters are `%` and two hexadecimal digits. A file that does not end
+//! as it should counts for nothing: half of it would have us read old logs as if they were new.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -59,18 +60,18 @@ impl State {
 
     /// Reads the text.
     pub fn parse(text: &[u8]) -> State {
-        let mut state = State::default();
+        let mut state = State { is_found: true, ..State::default() };
         let mut rest = text;
         if line(&mut rest) != Some(TITLE) {
-            return state;
+            return State::default();
         }
-        state.is_found = true;
-        while let Some(text) = line(&mut rest) {
-            if state.section(text, &mut rest).is_none() {
-                break;
+        loop {
+            match line(&mut rest) {
+                Some("end") => return state,
+                Some(text) if state.section(text, &mut rest).is_some() => {}
+                _ => return State::default(),
             }
         }
-        state
     }
 
     fn section(&mut self, text: &str, rest: &mut &[u8]) -> Option<()> {
@@ -98,8 +99,8 @@ impl State {
     }
 }
 
-/// Writes the file anew; the old one stays until all is written. Without fsync(2), which may take seconds on a memory card: what
-/// a power cut leaves of it is read as far as it goes.
+/// Writes the file anew; the old one stays until all is written. Without fsync(2), which may take seconds on a memory card:
+/// after a power cut it may be that nothing is left of it.
 ///
 /// # Errors
 /// Those of open, write and rename.
@@ -131,6 +132,7 @@ pub fn save<'a>(
         }
     }
     sources.saved().for_each(|(container, label, patterns)| write(container, label, patterns));
+    text.push_str("end\n");
     let new = directory.join(format!("{NAME}.new"));
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(text.as_bytes())?;
@@ -181,7 +183,7 @@ mod tests {
 
     const TEXT: &str = "nodeprobe logs 1\npositions 26\nnodeprobe log positions 1\n\
         journal 0123456789abcdef0123456789abcdef 00000000000000000000000000000001 7 9\n\
-        source 4 /docker/a%20b stdout/stderr\nabc\nsource 0 /x journald\n";
+        source 4 /docker/a%20b stdout/stderr\nabc\nsource 0 /x journald\nend\n";
 
     #[test]
     fn what_was_written_is_read() {
@@ -209,7 +211,9 @@ mod tests {
     #[test]
     fn survives_any_bytes() {
         assert_eq!(State::parse(b""), State::default());
-        assert_eq!(State::parse(b"nodeprobe logs 1\nsource 99 a b\nabc").patterns.len(), 0);
+        for length in 0..TEXT.len() - 1 {
+            assert_eq!(State::parse(&TEXT.as_bytes()[..length]), State::default());
+        }
         fuzz::hammer(TEXT.as_bytes(), |bytes| {
             let _ = State::parse(bytes);
         });

@@ -18,7 +18,7 @@ use crate::cgroupfs::memory_events;
 use crate::containers::InstanceId;
 use crate::containers::hierarchies::{Hierarchies, Place};
 use crate::containers::ledger::Ledger;
-use crate::containers::owners::{Strangers, instance_of};
+use crate::containers::owners::{Strangers, Sums, instance_of};
 use crate::error::{Reason, Result};
 use crate::event::Event;
 use crate::host::read_bounded;
@@ -65,6 +65,7 @@ struct Oom {
 
 struct Bpf {
     kernel: Kernel,
+    sums: Sums<1>,
     owners: Strangers,
 }
 
@@ -91,7 +92,7 @@ fn open(world: &mut World) -> Result<Opened> {
         None
     });
     Ok(Opened::Ready(Box::new(Oom {
-        bpf: kernel.map(|kernel| Bpf { kernel, owners: Strangers::default() }),
+        bpf: kernel.map(|kernel| Bpf { kernel, sums: Sums::default(), owners: Strangers::default() }),
         instances: BTreeMap::new(),
         kills: Ledger::default(),
         is_settled: false,
@@ -129,19 +130,22 @@ impl Instance {
 }
 
 impl Oom {
-    /// Takes what the programs have counted; gives whom they have seen more of.
-    fn read_kernel(&mut self, world: &World) -> Result<BTreeMap<InstanceId, u64>> {
-        let mut seen: BTreeMap<InstanceId, u64> = BTreeMap::new();
+    /// Takes what the programs have counted.
+    fn read_kernel(&mut self, world: &World) -> Result<()> {
         let Some(bpf) = &mut self.bpf else {
-            return Ok(seen);
+            return Ok(());
         };
         bpf.kernel.each_owner(|key, kills| match instance_of(&world.containers, key) {
-            Some(id) => *seen.entry(id).or_insert(0) += kills,
+            Some(id) if self.instances.contains_key(&id) => bpf.sums.observe(id, key, [kills]),
+            Some(_) => {}
             None => bpf.owners.observe(key, world.now_ns),
         })?;
-        bpf.owners.take_due().iter().try_for_each(|key| bpf.kernel.remove_owner(key))?;
+        for key in bpf.owners.take_due() {
+            bpf.kernel.remove_owner(&key)?;
+            bpf.sums.forget_key(&key);
+        }
         self.lost = bpf.kernel.lost()?;
-        Ok(seen)
+        Ok(())
     }
 }
 
@@ -163,10 +167,10 @@ impl Collector for Oom {
 
     fn refresh(&mut self, world: &mut World) -> Result<()> {
         // The program's counts before the file's: the kernel counts in the file first.
-        let seen = self.read_kernel(world)?;
+        self.read_kernel(world)?;
         let has_bpf = self.bpf.is_some();
         for (&id, instance) in &mut self.instances {
-            let seen = seen.get(&id).copied().unwrap_or(0).max(instance.seen);
+            let [seen] = self.bpf.as_ref().map_or([0], |bpf| bpf.sums.of(id));
             let is_new = instance.read_ns.is_none();
             instance.read_file(world, id, has_bpf, seen != instance.seen);
             instance.seen = seen;
@@ -186,6 +190,9 @@ impl Collector for Oom {
             let is_over = instance.ended_ns.is_some_and(|at| at + patience_ns <= world.now_ns);
             if is_over {
                 self.kills.event(&Event::InstanceEnded(id));
+                if let Some(bpf) = &mut self.bpf {
+                    bpf.sums.end_instance(id);
+                }
             }
             !is_over
         });

@@ -22,7 +22,7 @@ use super::{Collector, Opened, Spec, When};
 use crate::args::Enable;
 use crate::containers::InstanceId;
 use crate::containers::ledger::Ledger;
-use crate::containers::owners::{Strangers, instance_of};
+use crate::containers::owners::{Strangers, Sums, instance_of};
 use crate::error::{Error, Reason, Result};
 use crate::event::Event;
 use crate::info;
@@ -101,6 +101,8 @@ enum Door {
 
 struct Bpf {
     kernel: Kernel,
+    /// Ended processes and executed programs.
+    sums: Sums<2>,
     owners: Strangers,
     cgroups: Strangers,
     /// When ended processes are forgotten next.
@@ -131,7 +133,13 @@ fn open(world: &mut World) -> Result<Opened> {
     let door = match Kernel::open(&world.hierarchies) {
         Ok(kernel) => {
             let strangers = (Strangers::default(), Strangers::default());
-            Door::Bpf(Box::new(Bpf { kernel, owners: strangers.0, cgroups: strangers.1, forget_ns: 0 }))
+            Door::Bpf(Box::new(Bpf {
+                kernel,
+                sums: Sums::default(),
+                owners: strangers.0,
+                cgroups: strangers.1,
+                forget_ns: 0,
+            }))
         }
         Err(error) => match Connector::open(world) {
             Ok(connector) => {
@@ -169,15 +177,21 @@ impl Bpf {
     ) -> Result<()> {
         let containers = &world.containers;
         self.kernel.each_owner(|key, counts| match instance_of(containers, key) {
-            Some(id) => {
-                if let Some(instance) = instances.get_mut(&id) {
-                    instance.counts.gone += counts.gone;
-                    instance.counts.execs += counts.execs;
-                }
+            // One that has no name yet takes it over when it has.
+            Some(id) if instances.contains_key(&id) => {
+                self.sums.observe(id, key, [counts.gone, counts.execs]);
             }
+            Some(_) => {}
             None => self.owners.observe(key, world.now_ns),
         })?;
-        self.owners.take_due().iter().try_for_each(|key| self.kernel.remove_owner(key))?;
+        for key in self.owners.take_due() {
+            self.kernel.remove_owner(&key)?;
+            self.sums.forget_key(&key);
+        }
+        for (&id, instance) in instances.iter_mut() {
+            let [gone, execs] = self.sums.of(id);
+            instance.counts = Counts { gone, execs };
+        }
 
         let mut known: HashMap<Box<[u8]>, Option<InstanceId>> = HashMap::new();
         self.kernel.each_process(|process| {
@@ -298,7 +312,7 @@ impl Processes {
                 self.counts.event(&Event::InstanceEnded(id));
                 self.restarts.end_instance(id);
                 match &mut self.door {
-                    Door::Bpf(_) => {}
+                    Door::Bpf(bpf) => bpf.sums.end_instance(id),
                     Door::Connector(connector) => connector.end_instance(id),
                     Door::Files(files) => files.end_instance(id),
                 }

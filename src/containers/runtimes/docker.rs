@@ -10,6 +10,7 @@ use crate::containers::classify::Runtime;
 use crate::containers::identity::{LogFile, LogFormat, Metadata};
 use crate::host::Host;
 use crate::json::{Json, JsonError, Kind};
+use crate::warning;
 
 /// Docker's files. A bare id below another cgroup parent looks like plain containerd, so that asks here too.
 pub(super) const READER: RuntimeReader =
@@ -50,7 +51,11 @@ fn read_rootless(host: &Host, id: &str) -> Result<Option<Metadata>, String> {
     let mut failed = None;
     for root in homes(host, ".local/share/docker") {
         match container(host, &root, id) {
-            Ok(Some(metadata)) => return Ok(Some(distrust(metadata))),
+            Ok(Some(mut metadata)) => {
+                // It says so itself, and what is elsewhere is not its own.
+                metadata.log = metadata.log.filter(|log| log.path.starts_with(&format!("{root}/")));
+                return Ok(Some(distrust(metadata)));
+            }
             Ok(None) => {}
             Err(problem) => failed = Some(problem),
         }
@@ -65,7 +70,10 @@ fn container(host: &Host, root: &str, id: &str) -> Result<Option<Metadata>, Stri
     };
     let mut metadata = parse(&data).map_err(|error| format!("{path}: {error}"))?;
     if metadata.log.is_none() {
-        metadata.log = log(host, &format!("{root}/containers/{id}"), id)?;
+        metadata.log = log(host, &format!("{root}/containers/{id}"), id).unwrap_or_else(|problem| {
+            warning!("log of a container: {problem}");
+            None
+        });
     }
     Ok(Some(metadata))
 }

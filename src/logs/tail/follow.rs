@@ -57,6 +57,12 @@ pub struct Follow {
     pub look: Option<bool>,
     /// It is read to its end and then forgotten.
     pub ending: bool,
+    /// When that moment is over, and that it is.
+    pub over_ns: Option<MonotonicNs>,
+    /// See [`Follow::over_ns`].
+    pub is_over: bool,
+    /// No link is followed.
+    pub refuses_links: bool,
     framing: Framing,
     start: Option<Start>,
     restored: Vec<Entry>,
@@ -89,6 +95,9 @@ impl Follow {
             queued: false,
             look: Some(false),
             ending: false,
+            over_ns: None,
+            is_over: false,
+            refuses_links: false,
             framing,
             start: Some(start),
             restored,
@@ -144,6 +153,9 @@ impl Follow {
     /// Finds out what happened to the path and its files.
     pub fn look(&mut self, touched: bool, now_ns: MonotonicNs, desk: &mut Desk) {
         let found = match place::find(&desk.host, &self.path, self.place.as_ref()) {
+            Ok((place, _)) if self.refuses_links && place.has_links() => {
+                return self.complain("a symbolic link leads there", now_ns, desk);
+            }
             Ok((place, metadata)) => {
                 self.place = Some(place);
                 if metadata.as_ref().is_some_and(|metadata| !metadata.is_file()) {
@@ -283,7 +295,7 @@ impl Follow {
         if let Some(seen) = found {
             let mut segment = Segment::new(seen, &real, now_ns);
             if start == Start::End
-                && let Ok((file, opened)) = segment::open(&desk.host.rootfs(&real))
+                && let Ok((file, opened)) = segment::open(&desk.host, &real)
                 && opened.id == seen.id
             {
                 segment.size = opened.size;
@@ -300,7 +312,7 @@ impl Follow {
     /// A file that is as good as read.
     fn was_there(&mut self, sibling: &Sibling, host: &Host) {
         let position = sibling.seen.size;
-        let prints = segment::open(&host.rootfs(&sibling.path))
+        let prints = segment::open(host, &sibling.path)
             .and_then(|(file, _)| segment::prints(&file, position))
             .unwrap_or_default();
         self.finish(Entry {
@@ -450,7 +462,7 @@ impl Follow {
             let segment = &self.segments[at];
             let replaced = at + 1 < self.segments.len() || !segment.named;
             let quiet = now_ns.saturating_sub(segment.quiet_since_ns) >= GRACE_NS;
-            if !(segment.at_end && (self.ending || (!current && replaced && quiet))) {
+            if !(segment.at_end && (self.is_over || (!current && replaced && quiet))) {
                 at += 1;
                 continue;
             }
@@ -496,11 +508,11 @@ impl Follow {
         if segment.file.is_some() {
             return Opened::Yes;
         }
-        let mut opened = segment::open(&desk.host.rootfs(&segment.origin));
+        let mut opened = segment::open(&desk.host, &segment.origin);
         let elsewhere = opened.as_ref().map_or_else(is_absence, |(_, seen)| seen.id != segment.id);
         if !current && elsewhere {
             opened = match siblings::find(&desk.host, &segment.origin, segment.id) {
-                Some(sibling) => segment::open(&desk.host.rootfs(&sibling.path)),
+                Some(sibling) => segment::open(&desk.host, &sibling.path),
                 None => Err(io::Error::from(io::ErrorKind::NotFound)),
             };
         }
@@ -561,7 +573,7 @@ fn is_absence(error: &io::Error) -> bool {
 
 /// Whether the file at `path` is the one `entry` is about, and not another one under its number.
 fn is_same(host: &Host, path: &str, entry: &Entry) -> bool {
-    let Ok((file, seen)) = segment::open(&host.rootfs(path)) else {
+    let Ok((file, seen)) = segment::open(host, path) else {
         return false;
     };
     // Nothing was read of it, so it does not matter whether it is the same.

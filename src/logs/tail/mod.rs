@@ -16,6 +16,7 @@ mod watches;
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::RawFd;
+use std::rc::Rc;
 
 use crate::host::Host;
 use crate::sys::clock::MonotonicNs;
@@ -36,8 +37,14 @@ const BATCH_NS: u64 = 100_000_000;
 /// How long a file that was renamed or removed must have been quiet to be let go: writers keep it open for a while.
 const GRACE_NS: u64 = 5_000_000_000;
 
-/// How long saved positions wait for their paths to be followed.
-const SAVED_NS: u64 = 600_000_000_000;
+/// How long positions wait for their paths to be followed, or followed again: a container that is restarted goes on in its files.
+const SAVED_NS: u64 = 86_400_000_000_000;
+
+/// Paths no more followed whose positions are kept so long.
+const SAVED_PATHS: usize = 4096;
+
+/// How long more is expected of a file whose container has ended.
+const END_NS: u64 = 1_500_000_000;
 
 /// Paths looked at in one turn, of which each costs some microseconds.
 const LOOKS_PER_TURN: usize = 1024;
@@ -117,7 +124,8 @@ pub struct Tail {
     by_key: HashMap<Key, usize>,
     queue: VecDeque<usize>,
     saved: Positions,
-    saved_until_ns: Option<MonotonicNs>,
+    /// Paths of these positions, the oldest first, and until when they are kept; from an earlier life, since the first turn.
+    forgotten: VecDeque<(MonotonicNs, Rc<str>)>,
     next_check_ns: MonotonicNs,
     muted_until_ns: MonotonicNs,
     open_files: usize,
@@ -129,6 +137,7 @@ pub struct Tail {
 impl Tail {
     /// Follows nothing yet; `saved` are the positions of an earlier life.
     pub fn new(host: Host, limits: Limits, saved: Positions) -> Tail {
+        let forgotten = saved.paths().map(|path| (SAVED_NS, path.into())).collect();
         Tail {
             desk: Desk {
                 host,
@@ -144,7 +153,7 @@ impl Tail {
             by_key: HashMap::new(),
             queue: VecDeque::new(),
             saved,
-            saved_until_ns: None,
+            forgotten,
             next_check_ns: 0,
             muted_until_ns: 0,
             open_files: 0,
@@ -170,12 +179,29 @@ impl Tail {
         true
     }
 
-    /// Reads the file to its end, gives what it ends with, and forgets it: for containers that are gone.
+    /// Reads the file to its end, gives what it ends with after a moment, and stops following it: for containers that are gone.
     pub fn end(&mut self, key: Key) {
         if let Some(&slot) = self.by_key.get(&key) {
             if let Some(follow) = &mut self.slots[slot] {
                 follow.ending = true;
             }
+            self.enqueue(slot, Some(true));
+        }
+    }
+
+    /// Takes no way over symbolic links to the file of `key`: for directories of people who could lead us anywhere.
+    pub fn refuse_links(&mut self, key: Key) {
+        if let Some(follow) = self.by_key.get(&key).and_then(|&slot| self.slots[slot].as_mut()) {
+            follow.refuses_links = true;
+        }
+    }
+
+    /// The file of `key` is reached by another path from now on.
+    pub fn retarget(&mut self, key: Key, path: &str) {
+        let Some(&slot) = self.by_key.get(&key) else { return };
+        if let Some(follow) = self.slots[slot].as_mut().filter(|_| place::is_file_path(path)) {
+            follow.path = path.into();
+            follow.place = None;
             self.enqueue(slot, Some(true));
         }
     }
@@ -252,14 +278,12 @@ impl Tail {
 
     /// Does what there is to do, up to the bounds of a turn; hands each record to `each`, oldest first within a file.
     pub fn turn(&mut self, now_ns: MonotonicNs, each: &mut dyn FnMut(Key, Record<'_>)) {
-        if now_ns >= *self.saved_until_ns.get_or_insert(now_ns + SAVED_NS) {
-            self.saved.clear();
-        }
         if now_ns >= self.muted_until_ns {
             self.read_changes(now_ns);
         }
         if now_ns >= self.next_check_ns {
             self.next_check_ns = now_ns + CHECK_NS;
+            self.drop_saved(now_ns);
             for slot in 0..self.slots.len() {
                 if self.slots[slot].as_ref().is_some_and(|follow| follow.ending || !follow.is_paused(now_ns))
                 {
@@ -275,9 +299,9 @@ impl Tail {
             if let Some(mut follow) = self.slots[slot].take() {
                 let used = self.work(slot, &mut follow, budget, now_ns, each);
                 budget = budget.saturating_sub(used);
-                let over = follow.ending && !follow.queued;
+                let over = follow.is_over && !follow.queued;
                 if over {
-                    self.forget(slot, &follow);
+                    self.forget(slot, &follow, now_ns);
                 } else {
                     self.slots[slot] = Some(follow);
                 }
@@ -296,6 +320,11 @@ impl Tail {
         each: &mut dyn FnMut(Key, Record<'_>),
     ) -> usize {
         follow.queued = false;
+        if follow.ending {
+            // The runtime may still be writing down what the container has said.
+            let over_ns = *follow.over_ns.get_or_insert(now_ns + END_NS);
+            follow.is_over = over_ns <= now_ns;
+        }
         let open = follow.open_files();
         if let Some(touched) = follow.look.take() {
             follow.look(touched, now_ns, &mut self.desk);
@@ -340,7 +369,20 @@ impl Tail {
         true
     }
 
-    fn forget(&mut self, slot: usize, follow: &Follow) {
+    fn drop_saved(&mut self, now_ns: MonotonicNs) {
+        while let Some((_, path)) = self.forgotten.pop_front_if(|(until_ns, _)| *until_ns <= now_ns) {
+            self.saved.take(&path);
+        }
+    }
+
+    fn forget(&mut self, slot: usize, follow: &Follow, now_ns: MonotonicNs) {
+        follow.entries().into_iter().for_each(|entry| self.saved.add(&follow.path, entry));
+        self.forgotten.push_back((now_ns + SAVED_NS, Rc::clone(&follow.path)));
+        if self.forgotten.len() > SAVED_PATHS
+            && let Some((_, oldest)) = self.forgotten.pop_front()
+        {
+            self.saved.take(&oldest);
+        }
         if let Some((watch, real)) = &follow.watch {
             self.watches.remove(*watch, place::split(real).1, slot);
         }

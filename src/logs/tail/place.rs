@@ -18,6 +18,13 @@ pub struct Place {
     links: Vec<(String, PathBuf)>,
 }
 
+impl Place {
+    /// True when symbolic links lead there.
+    pub fn has_links(&self) -> bool {
+        !self.links.is_empty()
+    }
+}
+
 /// Follows `path`, from `last` where that still holds. No metadata: nothing is there, in a directory that is.
 ///
 /// Below `/proc/1/root` the kernel would take an absolute link from nodeprobe's own root, so links are followed here.

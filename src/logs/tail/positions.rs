@@ -121,6 +121,11 @@ impl Positions {
         }
     }
 
+    /// The paths.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.files.keys().map(|path| &**path)
+    }
+
     /// Takes out the files of `path`.
     pub fn take(&mut self, path: &str) -> Vec<Entry> {
         let entries = self.files.remove(path).unwrap_or_default();

@@ -10,7 +10,9 @@ use super::Counters;
 use super::frame::{self, Framing, Record, Skip};
 use super::positions::Entry;
 use super::print::{HEAD, Print, TAIL};
+use crate::host::{Host, process_root};
 use crate::sys::clock::MonotonicNs;
+use crate::sys::file::open_below;
 
 /// What a file is, as long as it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -50,9 +52,18 @@ impl Seen {
 ///
 /// # Errors
 /// Those of open(2); `InvalidInput` for what is no regular file.
-pub fn open(path: &Path) -> io::Result<(File, Seen)> {
-    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+pub fn open(host: &Host, real: &str) -> io::Result<(File, Seen)> {
+    // A container may change its directories while we look, and its links mean another root than ours.
+    let root = process_root(real);
+    let below = real[root.len()..].trim_start_matches('/');
+    let file = match open_below(&host.rootfs(root), Path::new(below)) {
+        // Before Linux 5.6. What containers have below a root of their own is left alone there.
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) && root.is_empty() => {
+            let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY;
+            OpenOptions::new().read(true).custom_flags(flags).open(host.rootfs(real))?
+        }
+        opened => opened?,
+    };
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
