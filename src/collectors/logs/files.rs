@@ -102,6 +102,17 @@ impl Files {
         now_ns: MonotonicNs,
     ) {
         let own = Some((Box::from(&*file.label), now_ns));
+        // The one of an instance that has just ended: the container was started again.
+        let is_it = |(_, known): &(&Key, &File)| known.source == source && known.own.is_some();
+        if let Some(old) = self.by_key.iter().find(is_it).map(|(key, _)| *key) {
+            self.next += 1;
+            if self.tail.adopt(old, self.next, &file.path) {
+                self.by_key.remove(&old);
+                self.by_key.insert(self.next, File { source, path: file.path.as_str().into(), own });
+                self.by_instance.entry(file.instance).or_default().push(self.next);
+                return;
+            }
+        }
         if let Some(key) = self.begin(file.instance, source, &file.path, format, start, own) {
             self.tail.refuse_links(key);
         }

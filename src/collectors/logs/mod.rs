@@ -5,7 +5,7 @@ mod journals;
 mod sources;
 mod state;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::os::fd::RawFd;
 
 use self::files::{Files, OUTPUTS, OpenFiles, format_of};
@@ -127,8 +127,8 @@ const JOURNAL_INTERVAL_NS: u64 = 1_000_000_000;
 /// Between two looks which journals there are.
 const JOURNAL_LOOK_NS: u64 = 5_000_000_000;
 
-/// A file that is older than so many seconds when its container is noticed is older than the container's life.
-const FRESH_S: u64 = 15;
+/// How much earlier than a container its first log may be made.
+const AHEAD_S: u64 = 5;
 
 /// Between two ends of messages that wait for more lines.
 const FLUSH_NS: u64 = 1_000_000_000;
@@ -140,12 +140,12 @@ struct Logs {
     journals: Journals,
     owners: Owners,
     sources: Sources,
-    /// Instances from before the start: their logs are not read from the beginning.
-    old: HashSet<InstanceId>,
+    /// When instances were noticed, in seconds since 1970; 0 for those from before the start.
+    began_s: HashMap<InstanceId, u64>,
     /// The first refresh is over.
     is_settled: bool,
-    /// Positions of an earlier life were found.
-    is_restored: bool,
+    /// Until when an earlier life has looked, in seconds since 1970; 0 without one.
+    looked_s: u64,
     now_ns: MonotonicNs,
     journal_ns: MonotonicNs,
     journal_look_ns: MonotonicNs,
@@ -173,7 +173,7 @@ fn open(world: &mut World) -> Result<Opened> {
             State::default()
         })
     });
-    let State { positions, journals: saved, patterns, is_found } = state.unwrap_or_default();
+    let State { positions, journals: saved, patterns, is_found, saved_s } = state.unwrap_or_default();
     let mut journals = Journals::of_host(&world.host);
     if is_found {
         journals.restore(saved);
@@ -185,9 +185,9 @@ fn open(world: &mut World) -> Result<Opened> {
         open_files: OpenFiles::default(),
         journals,
         owners: Owners::default(),
-        old: HashSet::new(),
+        began_s: HashMap::new(),
         is_settled: false,
-        is_restored: is_found,
+        looked_s: if is_found { saved_s } else { 0 },
         now_ns: clock::monotonic_ns(),
         journal_ns: 0,
         journal_look_ns: 0,
@@ -234,11 +234,10 @@ impl Logs {
     /// Where reading a file of an instance begins if nothing is known of it: a file that is older than the container's life, or was
     /// there before us, has said what it has said.
     fn start(&self, world: &World, id: InstanceId, path: &str, of_new: Start) -> Start {
-        let is_older = || {
-            let born_s = birth_s(&world.host.rootfs(path));
-            born_s.is_some_and(|born_s| born_s + FRESH_S < clock::wall_s())
-        };
-        if self.old.contains(&id) || is_older() { Start::End } else { of_new }
+        let began_s = self.began_s.get(&id).copied().unwrap_or(0);
+        let born_s = birth_s(&world.host.rootfs(path));
+        let is_older = born_s.is_some_and(|born_s| born_s + AHEAD_S < began_s);
+        if began_s == 0 || is_older { Start::End } else { of_new }
     }
 
     fn follow_open_files(&mut self, world: &World) {
@@ -335,17 +334,16 @@ impl Collector for Logs {
     fn event(&mut self, world: &mut World, event: &Event) {
         match *event {
             Event::InstanceStarted(id) | Event::InstanceRenamed(id) => {
-                // With saved positions old files are known, and what is new came while nobody looked.
-                if !self.is_settled && !self.is_restored {
-                    self.old.insert(id);
-                }
+                // What was made since an earlier life has looked last is new.
+                let began_s = if self.is_settled { clock::wall_s() } else { self.looked_s };
+                self.began_s.entry(id).or_insert(began_s);
                 self.owners.begin(&world.containers, id);
                 self.move_files(world, id);
                 self.follow_outputs(world, id);
                 self.open_files.begin(id);
             }
             Event::InstanceEnded(id) => {
-                self.old.remove(&id);
+                self.began_s.remove(&id);
                 self.owners.end_instance(&world.containers, id, world.now_ns);
                 self.files.end_instance(id);
             }

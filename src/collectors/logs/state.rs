@@ -23,6 +23,7 @@ use crate::host::read_bounded;
 use crate::logs::journal::export::hex;
 use crate::logs::journal::file::Position;
 use crate::logs::tail::positions::Positions;
+use crate::sys::file::birth_s;
 
 const TITLE: &str = "nodeprobe logs 1";
 
@@ -43,6 +44,8 @@ pub struct State {
     pub patterns: HashMap<(Box<str>, Box<str>), Box<str>>,
     /// There was a file.
     pub is_found: bool,
+    /// When it was written, in seconds since 1970.
+    pub saved_s: u64,
 }
 
 impl State {
@@ -52,7 +55,10 @@ impl State {
     /// Those of open and read.
     pub fn load(directory: &Path) -> io::Result<State> {
         match read_bounded(&directory.join(NAME), MAX_BYTES) {
-            Ok(text) => Ok(State::parse(&text)),
+            Ok(text) => {
+                let saved_s = birth_s(&directory.join(NAME)).unwrap_or(0);
+                Ok(State { saved_s, ..State::parse(&text) })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(State::default()),
             Err(error) => Err(error),
         }

@@ -168,6 +168,10 @@ impl Tail {
         if !place::is_file_path(path) || self.by_key.contains_key(&key) {
             return false;
         }
+        if let Some(slot) = self.ending_at(path) {
+            self.take_over(slot, key);
+            return true;
+        }
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
@@ -176,6 +180,30 @@ impl Tail {
         self.slots[slot] = Some(Box::new(Follow::new(key, path, framing, start, restored)));
         self.by_key.insert(key, slot);
         self.enqueue(slot, Some(false));
+        true
+    }
+
+    /// A path that is about to be forgotten.
+    fn ending_at(&self, path: &str) -> Option<usize> {
+        self.slots
+            .iter()
+            .position(|slot| slot.as_ref().is_some_and(|known| known.ending && &*known.path == path))
+    }
+
+    fn take_over(&mut self, slot: usize, key: Key) {
+        if let Some(follow) = &mut self.slots[slot] {
+            self.by_key.remove(&follow.key);
+            self.by_key.insert(key, slot);
+            (follow.key, follow.ending, follow.over_ns, follow.is_over) = (key, false, None, false);
+            self.enqueue(slot, Some(true));
+        }
+    }
+
+    /// What is about to be forgotten under `old` goes on under `key`, at `path`; false if it is forgotten already.
+    pub fn adopt(&mut self, old: Key, key: Key, path: &str) -> bool {
+        let Some(&slot) = self.by_key.get(&old) else { return false };
+        self.take_over(slot, key);
+        self.retarget(key, path);
         true
     }
 
