@@ -278,6 +278,11 @@ impl Containers {
         known().find(|&id| !self.is_unit(id)).or_else(|| known().next())
     }
 
+    /// True while the container's cgroup exists.
+    pub fn is_alive(&self, id: InstanceId) -> bool {
+        self.instance(id).is_some_and(Instance::is_alive)
+    }
+
     /// True for a unit of systemd, which may turn out to be a container's runtime once the container is known.
     pub fn is_unit(&self, id: InstanceId) -> bool {
         self.instance(id).is_some_and(|instance| instance.runtime.is_unit())

@@ -92,6 +92,11 @@ impl Strangers {
         }
     }
 
+    /// Takes note of one whose container is gone, and its last counts are read: it need not wait.
+    pub fn observe_last(&mut self, key: &[u8]) {
+        self.due.push(key.into());
+    }
+
     /// Ends the reading: the keys to be removed.
     pub fn take_due(&mut self) -> Vec<Box<[u8]>> {
         self.since = std::mem::take(&mut self.seen);

@@ -137,7 +137,8 @@ impl Oom {
         };
         bpf.kernel.each_owner(|key, kills| match instance_of(&world.containers, key) {
             Some(id) if self.instances.contains_key(&id) => bpf.sums.observe(id, key, [kills]),
-            Some(_) => {}
+            Some(id) if world.containers.is_alive(id) => {}
+            Some(_) => bpf.owners.observe_last(key),
             None => bpf.owners.observe(key, world.now_ns),
         })?;
         for key in bpf.owners.take_due() {

@@ -177,11 +177,12 @@ impl Bpf {
     ) -> Result<()> {
         let containers = &world.containers;
         self.kernel.each_owner(|key, counts| match instance_of(containers, key) {
-            // One that has no name yet takes it over when it has.
             Some(id) if instances.contains_key(&id) => {
                 self.sums.observe(id, key, [counts.gone, counts.execs]);
             }
-            Some(_) => {}
+            // One that has no name yet takes it over when it has.
+            Some(id) if containers.is_alive(id) => {}
+            Some(_) => self.owners.observe_last(key),
             None => self.owners.observe(key, world.now_ns),
         })?;
         for key in self.owners.take_due() {
@@ -218,12 +219,12 @@ impl Bpf {
         self.kernel.each_cgroup(|key, hierarchy, cgroup, runs| {
             let place = world.hierarchies.place_of(hierarchy);
             match place.and_then(|place| containers.of_root(place, cgroup)) {
-                Some(id) => {
+                Some(id) => match instances.get_mut(&id) {
                     // Each hierarchy tells the same; those that a runtime does not use, nothing.
-                    if let Some(instance) = instances.get_mut(&id) {
-                        instance.runs = instance.runs.max(runs);
-                    }
-                }
+                    Some(instance) => instance.runs = instance.runs.max(runs),
+                    None if containers.is_alive(id) => {}
+                    None => self.cgroups.observe_last(key),
+                },
                 None => self.cgroups.observe(key, world.now_ns),
             }
         })?;
