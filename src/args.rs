@@ -158,6 +158,8 @@ pub struct Config {
     pub paths: Vec<PathBuf>,
     /// `logs --format`: how the records of logs are written.
     pub log_format: &'static Format,
+    /// What `logs` reads are journals.
+    pub reads_journals: bool,
     /// What is done with containers' logs.
     pub logs: logs::Settings,
     /// `logs --ids`.
@@ -227,6 +229,7 @@ impl Default for Config {
             kept_capabilities: None,
             paths: Vec::new(),
             log_format: &formats::plain::FORMAT,
+            reads_journals: false,
             logs: logs::Settings::default(),
             ids: false,
             with_kernel: false,

@@ -500,6 +500,27 @@ fn another_run_goes_on_where_the_last_one_was() {
     assert_eq!(seen, (0..1500).collect::<Vec<usize>>());
 }
 
+/// The command that shows patterns reads journals too.
+#[test]
+fn patterns_of_a_journal_are_shown() {
+    let directory = TempDir::new("patterns");
+    for (name, data) in fixtures() {
+        let path = directory.path().join(&name);
+        fs::write(&path, data).expect("a journal");
+        let entries = journalctl(&path)
+            .split(|&byte| byte == b'\n')
+            .filter(|line| line.starts_with(b"__CURSOR="))
+            .count();
+        let shown = |flag: &str| {
+            let output = support::run(&["logs", "--format=journal", flag, path.to_str().unwrap()], PATIENCE);
+            assert!(output.status.success(), "{name}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        assert_eq!(shown("--ids").lines().count(), entries, "{name}");
+        assert!(shown("--ids=false").contains(&format!("{entries} records")), "{name}");
+    }
+}
+
 /// What a service says, and what is said of a container, counts for them; of others nothing.
 #[test]
 fn entries_count_for_who_wrote_them() {

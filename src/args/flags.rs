@@ -433,12 +433,15 @@ pub const FLAGS: &[Flag] = &[
     set(
         "format",
         "FORMAT",
-        "With `logs`: plain, docker (json-file), cri (containerd, CRI-O, k8s-file) or local (docker's) (default plain)",
+        "With `logs`: plain, docker (json-file), cri (containerd, CRI-O, k8s-file), local (docker's) or journal (default plain)",
         |config, value| {
-            config.log_format = formats::by_name(value).ok_or_else(|| {
-                let known: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
-                format!("one of {}", known.join(", "))
-            })?;
+            config.reads_journals = value == "journal";
+            if !config.reads_journals {
+                config.log_format = formats::by_name(value).ok_or_else(|| {
+                    let known: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
+                    format!("one of {}, journal", known.join(", "))
+                })?;
+            }
             Ok(())
         },
     ),

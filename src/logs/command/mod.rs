@@ -1,5 +1,6 @@
 //! `nodeprobe logs`: what is in logs, by pattern. It goes through the pipeline that the agent has for containers, with more room.
 
+mod journal;
 pub mod redact;
 
 use std::fs::File;
@@ -37,6 +38,13 @@ fn table(config: &Config, out: &mut impl Write) -> Result<io::Result<()>> {
     let mut records = 0u64;
     // Files are read as fast as they can be: of the time between their lines nothing is known, so all are of one moment.
     let now_ns = clock::monotonic_ns();
+    if config.reads_journals {
+        journal::each_message(config, |text, level| {
+            records += 1;
+            pipeline.message(text, level, now_ns);
+        })?;
+        return Ok(write_table(&pipeline, records, out));
+    }
     each_source(config, |source| {
         each_record(source, config.log_format.framing, |record| {
             records += 1;
@@ -89,14 +97,17 @@ fn ids(config: &Config, out: &mut impl Write) -> Result<io::Result<()>> {
     let mut patterns = Patterns::new(Caps::FILES);
     // Messages without their headers: all that is needed for another look.
     let (mut messages, mut ends) = (Vec::new(), Vec::new());
-    each_source(config, |source| {
-        each_record(source, config.log_format.framing, |record| {
-            let (level, text) = learner.read(record);
-            patterns.add(level, text, 0);
-            messages.extend_from_slice(text);
-            ends.push(messages.len());
-        })
-    })?;
+    let mut take = |record: &[u8]| {
+        let (level, text) = learner.read(record);
+        patterns.add(level, text, 0);
+        messages.extend_from_slice(text);
+        ends.push(messages.len());
+    };
+    if config.reads_journals {
+        journal::each_message(config, |text, _| take(text))?;
+    } else {
+        each_source(config, |source| each_record(source, config.log_format.framing, &mut take))?;
+    }
     let mut start = 0;
     for end in ends {
         if let Err(error) = writeln!(out, "{:016x}", patterns.id_of(&messages[start..end])) {
