@@ -103,7 +103,9 @@ impl Files {
     ) {
         let own = Some((Box::from(&*file.label), now_ns));
         // The one of an instance that has just ended: the container was started again.
-        let is_it = |(_, known): &(&Key, &File)| known.source == source && known.own.is_some();
+        let is_it = |(_, known): &(&Key, &File)| {
+            known.source == source && known.own.as_ref().is_some_and(|(label, _)| **label == file.label)
+        };
         if let Some(old) = self.by_key.iter().find(is_it).map(|(key, _)| *key) {
             self.next += 1;
             if self.tail.adopt(old, self.next, &file.path) {

@@ -199,9 +199,10 @@ impl Tail {
         }
     }
 
-    /// What is about to be forgotten under `old` goes on under `key`, at `path`; false if it is forgotten already.
+    /// What is about to be forgotten under `old` goes on under `key`, at `path`; false if it is forgotten already, or not to be.
     pub fn adopt(&mut self, old: Key, key: Key, path: &str) -> bool {
-        let Some(&slot) = self.by_key.get(&old) else { return false };
+        let is_ending = |slot: &usize| self.slots[*slot].as_ref().is_some_and(|follow| follow.ending);
+        let Some(slot) = self.by_key.get(&old).copied().filter(is_ending) else { return false };
         self.take_over(slot, key);
         self.retarget(key, path);
         true
