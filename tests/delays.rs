@@ -107,6 +107,24 @@ impl Spinners {
         }
         waited_ns / 1e9
     }
+
+    /// Ends them, which they may wait for too: seconds their threads can have waited at most meanwhile.
+    #[track_caller]
+    fn end(self, threads: u32) -> f64 {
+        let began = Instant::now();
+        let pids = self.pids.clone();
+        drop(self);
+        until("the processes have ended", Duration::from_secs(10), || {
+            let has_ended = |pid: &i32| {
+                let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+                // Their new parent may take its time.
+                stat.is_err()
+                    || stat.is_ok_and(|stat| stat.rsplit_once(") ").unwrap().1.starts_with(['Z', 'X']))
+            };
+            pids.iter().all(has_ended).then_some(())
+        });
+        began.elapsed().as_secs_f64() * f64::from(threads)
+    }
 }
 
 impl Drop for Spinners {
@@ -175,8 +193,8 @@ fn short_lived_and_starved_processes_count_to_the_last() {
     // The end of one that was asked about many times.
     let truth = many.stop();
     becomes(&agent, CPU, &forest, truth, 0.01);
-    drop(many);
-    let metrics = becomes(&agent, CPU, &forest, truth, 0.01);
+    let more = many.end(8);
+    let metrics = becomes(&agent, CPU, &forest, truth + more / 2.0, 0.01 + more / 2.0 / truth);
     assert_eq!(metrics.value(LOST, &[]), Some(0.0));
     assert_eq!(metrics.value("nodeprobe_taskstats_unattributed_total", &[]), Some(0.0));
     let records = metrics.value("nodeprobe_taskstats_records_total", &[]).unwrap();
@@ -226,8 +244,8 @@ fn lost_records_are_counted_and_made_up_for() {
     std::thread::sleep(Duration::from_millis(500));
     let truth = spinners.stop();
     becomes(&agent, CPU, &cgroup, truth, 0.01);
-    drop(spinners);
-    becomes(&agent, CPU, &cgroup, truth, 0.01);
+    let more = spinners.end(4);
+    becomes(&agent, CPU, &cgroup, truth + more / 2.0, 0.01 + more / 2.0 / truth);
 }
 
 /// `kernel.task_delayacct` as it was, when dropped.

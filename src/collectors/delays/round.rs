@@ -13,7 +13,7 @@ use crate::containers::owners::{of_process, processes as processes_in};
 use crate::error::Result;
 use crate::host::{Host, read_bounded};
 use crate::limits;
-use crate::procfs::pid_stat;
+use crate::procfs::pid_stat::{self, PidStat};
 use crate::world::World;
 
 /// The rounds, of which one at most is under way.
@@ -37,7 +37,7 @@ pub struct Rounds {
 impl Rounds {
     /// No round yet.
     pub fn new(world: &World) -> Rounds {
-        let started_ticks = start_ticks(&world.host, std::process::id()).unwrap_or(0);
+        let started_ticks = stat(&world.host, std::process::id()).map_or(0, |stat| stat.start_ticks);
         Rounds { started_ticks, ..Rounds::default() }
     }
 
@@ -125,7 +125,8 @@ impl Rounds {
             world.containers.instance(owner).is_some_and(|owner| owner.is_alive() && !owner.runtime.is_unit())
         };
         if let Some(known) = processes.get_mut(pid) {
-            let is_same = !self.is_full || start_ticks(&world.host, pid) == Some(known.start_ticks);
+            let start_ticks = || stat(&world.host, pid).map(|stat| stat.start_ticks);
+            let is_same = !self.is_full || start_ticks() == Some(known.start_ticks);
             if is_same {
                 if known.instance != id && is_unit && is_of_container(known.instance) {
                     return false;
@@ -138,19 +139,23 @@ impl Rounds {
             processes.forget(pid);
         }
         let owner = if is_unit { of_process(world, pid) } else { Some(id) };
-        let (Some(owner), Some(start_ticks)) = (owner, start_ticks(&world.host, pid)) else {
+        let (Some(owner), Some(stat)) = (owner, stat(&world.host, pid)) else {
             return false;
         };
-        let is_older = start_ticks < self.started_ticks;
-        processes.begin(pid, owner, start_ticks, self.number, is_older);
+        if stat.is_ending {
+            // It is listed until it leaves its cgroup, a little after the record of its end was made: it may be counted already.
+            return false;
+        }
+        let is_older = stat.start_ticks < self.started_ticks;
+        processes.begin(pid, owner, stat.start_ticks, self.number, is_older);
         processes.get_mut(pid).is_some()
     }
 }
 
-/// When process `pid` started, in ticks after boot; `None` when it is gone.
-fn start_ticks(host: &Host, pid: u32) -> Option<u64> {
+/// What the kernel says of process `pid`; `None` when it is gone.
+fn stat(host: &Host, pid: u32) -> Option<PidStat> {
     let stat = read_bounded(&host.proc(&format!("{pid}/stat")), limits::KERNEL_FILE_BYTES).ok()?;
-    pid_stat::parse(&stat).map(|stat| stat.start_ticks)
+    pid_stat::parse(&stat)
 }
 
 /// CPU time of the cgroup `path`, in nanoseconds (v1) or microseconds (v2); `None` where no hierarchy counts it.
