@@ -11,7 +11,7 @@ use super::{Collector, Opened, Spec, When};
 use crate::args::Enable;
 use crate::containers::ledger::Ledger;
 use crate::containers::{InstanceId, owners};
-use crate::error::{Context, Reason, Result};
+use crate::error::{Context, Result};
 use crate::event::Event;
 use crate::host::{Host, read_bounded};
 use crate::limits::{self, Limit};
@@ -112,12 +112,8 @@ impl Names {
 }
 
 fn open(world: &mut World) -> Result<Opened> {
-    if !world.host.is_live() {
-        let line = "the observed root is not a running host";
-        return Ok(Opened::Absent(Reason::NotLive, line.to_owned()));
-    }
-    if world.hierarchies.layout() == "none" {
-        return Ok(Opened::Absent(Reason::NotFound, "no cgroup hierarchy".to_owned()));
+    if let Some(absent) = Opened::without_processes(world) {
+        return Ok(absent);
     }
     let host = namespace_of(&world.host, 1).or_else(|| Some(fs::metadata(Host::own("ns/net")).ok()?.ino()));
     let host =

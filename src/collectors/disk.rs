@@ -12,7 +12,7 @@ use crate::containers::hierarchies::{Hierarchies, Place};
 use crate::containers::ledger::Ledger;
 use crate::containers::mounts::{self, Job, Mount, Record};
 use crate::containers::{IdentityId, InstanceId};
-use crate::error::{Context, Reason, Result};
+use crate::error::{Context, Result};
 use crate::event::Event;
 use crate::host::read_bounded;
 use crate::kernel_file::KernelFile;
@@ -125,8 +125,8 @@ struct Probe {
 }
 
 fn open(world: &mut World) -> Result<Opened> {
-    if world.hierarchies.layout() == "none" {
-        return Ok(Opened::Absent(Reason::NotFound, "no cgroup hierarchy".to_owned()));
+    if let Some(absent) = Opened::without_cgroups(world) {
+        return Ok(absent);
     }
     Ok(Opened::Ready(Box::<Disk>::default()))
 }

@@ -152,6 +152,22 @@ pub enum Opened {
     CannotStart(Error),
 }
 
+impl Opened {
+    /// Absent where there are no cgroups, and so no containers to be seen; `None` where there are.
+    fn without_cgroups(world: &World) -> Option<Opened> {
+        let is_absent = world.hierarchies.layout() == "none";
+        is_absent.then(|| Opened::Absent(Reason::NotFound, "no cgroup hierarchy".to_owned()))
+    }
+
+    /// Absent also where the observed root is only files, without the processes they tell of.
+    fn without_processes(world: &World) -> Option<Opened> {
+        let line = "the observed root is not a running host";
+        let is_absent = !world.host.is_live();
+        let absent = is_absent.then(|| Opened::Absent(Reason::NotLive, line.to_owned()));
+        absent.or_else(|| Opened::without_cgroups(world))
+    }
+}
+
 /// `docs/METRICS.md`.
 pub fn document() -> String {
     use crate::metric::{Kind, Scope};

@@ -159,3 +159,54 @@ impl AsRawFd for NetlinkSocket {
         self.0.as_raw_fd()
     }
 }
+
+/// A socket to which the kernel sends by itself, faster than it is read perhaps.
+#[derive(Debug)]
+pub struct Feed {
+    /// The socket.
+    pub socket: NetlinkSocket,
+    datagram: Vec<u8>,
+    /// What the kernel had dropped when it was asked last.
+    dropped: u32,
+}
+
+impl Feed {
+    /// Reads `socket` from now on, with room for datagrams of so many bytes.
+    pub fn new(socket: NetlinkSocket, datagram_bytes: usize) -> Feed {
+        let mut feed = Feed { socket, datagram: vec![0; datagram_bytes], dropped: 0 };
+        feed.newly_dropped();
+        feed
+    }
+
+    /// Hands up to `max` datagrams to `each`, until it says that it has had enough. Gives how many were read, and how many messages
+    /// the kernel has dropped since the last call.
+    ///
+    /// # Errors
+    /// What the socket says but for drops.
+    pub fn take(&mut self, max: usize, mut each: impl FnMut(&[u8]) -> bool) -> io::Result<(usize, u64)> {
+        let mut lost = 0;
+        for count in 0..max {
+            match self.socket.receive_now(&mut self.datagram) {
+                Ok(datagram) if each(datagram) => {}
+                Ok(_) => return Ok((count + 1, lost)),
+                // ENOBUFS comes once, at the first message that found no room; how many more did is known when all are read.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok((count, lost + self.newly_dropped().unwrap_or(0)));
+                }
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    lost += self.newly_dropped().unwrap_or(1);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((max, lost))
+    }
+
+    /// `None` where the kernel does not tell.
+    fn newly_dropped(&mut self) -> Option<u64> {
+        let dropped = self.socket.dropped().ok()?;
+        let new = dropped.wrapping_sub(self.dropped);
+        self.dropped = dropped;
+        Some(u64::from(new))
+    }
+}

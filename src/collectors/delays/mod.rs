@@ -164,11 +164,8 @@ struct Accounts {
 }
 
 fn open(world: &mut World) -> Result<Opened> {
-    if !world.host.is_live() {
-        return Ok(Opened::Absent(Reason::NotLive, "the observed root is not a running host".to_owned()));
-    }
-    if world.hierarchies.layout() == "none" {
-        return Ok(Opened::Absent(Reason::NotFound, "no cgroup hierarchy".to_owned()));
+    if let Some(absent) = Opened::without_processes(world) {
+        return Ok(absent);
     }
     let (queries, version) = Queries::open(&world.host)?;
     // The program first: an exit whose record comes is then told of.

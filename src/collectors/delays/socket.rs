@@ -10,23 +10,14 @@ use crate::limits;
 use crate::netlink::generic;
 use crate::netlink::message::{self, Message, Outcome};
 use crate::netlink::taskstats::{self, Exit};
-use crate::sys::namespace::NetworkNamespace;
-use crate::sys::netlink::NetlinkSocket;
+use crate::sys::netlink::{Feed, NetlinkSocket};
 
 /// Room for a datagram: the record of an exit has at most two structures of 688 bytes, and there are versions to come.
 const DATAGRAM: usize = 16 * 1024;
 
 /// Opens a socket in the initial network namespace, the only one in which the kernel has the family.
 fn open_socket(host: &Host) -> Result<NetlinkSocket> {
-    let home = NetworkNamespace::own().context("the own network namespace")?;
-    let socket = match NetworkNamespace::open(&host.proc("1/ns/net")) {
-        Ok(initial) => NetlinkSocket::open_in(&initial, &home, libc::NETLINK_GENERIC),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            NetlinkSocket::open(libc::NETLINK_GENERIC)
-        }
-        Err(error) => Err(error),
-    };
-    socket.context("generic netlink")
+    NetlinkSocket::open_initial(&host.proc("1/ns/net"), libc::NETLINK_GENERIC).context("generic netlink")
 }
 
 /// Questions about processes.
@@ -122,11 +113,8 @@ impl Queries {
 
 /// Records of exits.
 pub struct ExitSocket {
-    socket: NetlinkSocket,
+    feed: Feed,
     family: u16,
-    datagram: Vec<u8>,
-    /// What the kernel had dropped when it was asked last.
-    dropped: u32,
 }
 
 impl ExitSocket {
@@ -143,29 +131,8 @@ impl ExitSocket {
         let mut request = Vec::new();
         taskstats::request_exits(&mut request, queries.family, 1, possible.trim());
         socket.send(&request).context("taskstats: exits")?;
-        let mut exits =
-            ExitSocket { socket, family: queries.family, datagram: vec![0; DATAGRAM], dropped: 0 };
-        exits.await_acknowledgement().context("taskstats: exits")?;
-        exits.newly_dropped();
-        Ok(exits)
-    }
-
-    /// Records of exits may come before it, and are left out.
-    fn await_acknowledgement(&mut self) -> Result<()> {
-        loop {
-            let datagram = match self.socket.receive(&mut self.datagram) {
-                Ok(datagram) => datagram,
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            for message in message::parse(datagram) {
-                match message.outcome() {
-                    Outcome::Acknowledged => return Ok(()),
-                    Outcome::Failed(errno) => return Err(Error::from_errno(errno)),
-                    _ => {}
-                }
-            }
-        }
+        await_acknowledgement(&socket).context("taskstats: exits")?;
+        Ok(ExitSocket { feed: Feed::new(socket, DATAGRAM), family: queries.family })
     }
 
     /// Hands up to `max` records to `each`. Gives how many datagrams were read, and how many records the kernel has dropped since
@@ -174,40 +141,38 @@ impl ExitSocket {
     /// # Errors
     /// What the socket says but for drops.
     pub fn take(&mut self, max: usize, mut each: impl FnMut(&Exit<'_>)) -> Result<(usize, u64)> {
-        let mut lost = 0;
-        for count in 0..max {
-            match self.socket.receive_now(&mut self.datagram) {
-                Ok(datagram) => {
-                    for message in message::parse(datagram) {
-                        if let Some(exit) = taskstats::parse_exit(&message, self.family) {
-                            each(&exit);
-                        }
-                    }
-                }
-                // ENOBUFS comes once, at the first record that found no room; how many more did is known when all are read.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Ok((count, lost + self.newly_dropped().unwrap_or(0)));
-                }
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    lost += self.newly_dropped().unwrap_or(1);
-                }
-                Err(error) => return Err(error).context("taskstats: exits"),
+        let family = self.family;
+        let taken = self.feed.take(max, |datagram| {
+            message::parse(datagram)
+                .filter_map(|message| taskstats::parse_exit(&message, family))
+                .for_each(|exit| each(&exit));
+            true
+        });
+        taken.context("taskstats: exits")
+    }
+}
+
+/// Records of exits may come before it, and are left out.
+fn await_acknowledgement(socket: &NetlinkSocket) -> Result<()> {
+    let mut buffer = vec![0; DATAGRAM];
+    loop {
+        let datagram = match socket.receive(&mut buffer) {
+            Ok(datagram) => datagram,
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        for message in message::parse(datagram) {
+            match message.outcome() {
+                Outcome::Acknowledged => return Ok(()),
+                Outcome::Failed(errno) => return Err(Error::from_errno(errno)),
+                _ => {}
             }
         }
-        Ok((max, lost))
-    }
-
-    /// `None` where the kernel does not tell.
-    fn newly_dropped(&mut self) -> Option<u64> {
-        let dropped = self.socket.dropped().ok()?;
-        let new = dropped.wrapping_sub(self.dropped);
-        self.dropped = dropped;
-        Some(u64::from(new))
     }
 }
 
 impl AsRawFd for ExitSocket {
     fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+        self.feed.socket.as_raw_fd()
     }
 }

@@ -16,7 +16,7 @@ use super::{Collector, Opened, Spec, When};
 use crate::args::logs::{Samples, Settings};
 use crate::args::{Command, Enable};
 use crate::containers::InstanceId;
-use crate::error::{Reason, Result};
+use crate::error::Result;
 use crate::event::Event;
 use crate::limits::{self, Limit};
 use crate::logs::command::redact;
@@ -157,12 +157,8 @@ struct Logs {
 }
 
 fn open(world: &mut World) -> Result<Opened> {
-    if !world.host.is_live() {
-        let line = "the observed root is not a running host";
-        return Ok(Opened::Absent(Reason::NotLive, line.to_owned()));
-    }
-    if world.hierarchies.layout() == "none" {
-        return Ok(Opened::Absent(Reason::NotFound, "no cgroup hierarchy".to_owned()));
+    if let Some(absent) = Opened::without_processes(world) {
+        return Ok(absent);
     }
     let settings = world.config.logs.clone();
     let directory = settings.state_dir.as_ref().filter(|_| world.config.command == Command::Run);

@@ -19,7 +19,7 @@ use crate::containers::InstanceId;
 use crate::containers::hierarchies::{Hierarchies, Place};
 use crate::containers::ledger::Ledger;
 use crate::containers::owners::{Strangers, Sums, instance_of};
-use crate::error::{Reason, Result};
+use crate::error::Result;
 use crate::event::Event;
 use crate::host::read_bounded;
 use crate::metric::Desc;
@@ -83,8 +83,8 @@ struct Instance {
 }
 
 fn open(world: &mut World) -> Result<Opened> {
-    if world.hierarchies.layout() == "none" {
-        return Ok(Opened::Absent(Reason::NotFound, "no cgroup hierarchy".to_owned()));
+    if let Some(absent) = Opened::without_cgroups(world) {
+        return Ok(absent);
     }
     let kernel = if world.host.is_live() { Kernel::open().map(Some) } else { Ok(None) };
     let kernel = kernel.unwrap_or_else(|error| {

@@ -1,6 +1,5 @@
 //! Without BPF: the kernel tells of each fork, exec and exit of the host, and what is not told with them is looked up in /proc.
 
-use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::files;
@@ -13,7 +12,7 @@ use crate::netlink::message;
 use crate::netlink::proc_events::{self, Event, Told};
 use crate::sys::capabilities;
 use crate::sys::clock::{self, MonotonicNs};
-use crate::sys::netlink::NetlinkSocket;
+use crate::sys::netlink::{Feed, NetlinkSocket};
 use crate::world::World;
 
 /// Room for a datagram; an event takes 76 bytes.
@@ -111,7 +110,7 @@ impl Connector {
 
     /// The descriptor to wait for, unless events gather.
     pub fn fd(&self) -> Option<RawFd> {
-        self.read_ns.is_none().then(|| self.events.socket.as_raw_fd())
+        self.read_ns.is_none().then(|| self.events.0.socket.as_raw_fd())
     }
 
     /// When events are to be read again.
@@ -164,12 +163,7 @@ impl Sight for Eyes<'_> {
 }
 
 /// The socket on which the kernel tells.
-struct EventSocket {
-    socket: NetlinkSocket,
-    datagram: Vec<u8>,
-    /// What the kernel had dropped when it was asked last.
-    dropped: u32,
-}
+struct EventSocket(Feed);
 
 impl EventSocket {
     fn open(world: &World, buffer_bytes: u32) -> Result<EventSocket> {
@@ -192,72 +186,44 @@ impl EventSocket {
         let number = std::process::id();
         proc_events::request_events(&mut request, number);
         socket.send(&request).context("process events")?;
-        let mut events = EventSocket { socket, datagram: vec![0; DATAGRAM], dropped: 0 };
+        // From here on the kernel is told when it ends, however that is.
+        let mut events = EventSocket(Feed::new(socket, DATAGRAM));
         events.take_answer(number + 1).context("process events")?;
-        events.newly_dropped();
         Ok(events)
     }
 
     /// The answer was made before the request's send returned. Events may come before it, and are left out: who they are about is
     /// found in the lists.
     fn take_answer(&mut self, wanted: u32) -> Result<()> {
-        for _ in 0..limits::PROCESS_EVENTS_PER_TURN {
-            let datagram = match self.socket.receive_now(&mut self.datagram) {
-                Ok(datagram) => datagram,
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
-            };
-            for told in message::parse(datagram).filter_map(|message| proc_events::parse(&message)) {
-                match told.event {
-                    Event::Answer { number, errno: 0 } if number == wanted => return Ok(()),
-                    Event::Answer { number, errno } if number == wanted => {
-                        return Err(Error::from_errno(errno));
-                    }
-                    _ => {}
-                }
+        let mut answer = None;
+        self.take(limits::PROCESS_EVENTS_PER_TURN, |told| {
+            match told.event {
+                Event::Answer { number, errno } if number == wanted => answer = Some(errno),
+                _ => {}
+            }
+            answer.is_none()
+        })?;
+        match answer {
+            Some(0) => Ok(()),
+            Some(errno) => Err(Error::from_errno(errno)),
+            // It says nothing at all in other namespaces than the initial ones.
+            None => {
+                Err(Error::new(Reason::NotSupported, "no answer: not the initial PID and user namespaces"))
             }
         }
-        // It says nothing at all in other namespaces than the initial ones.
-        Err(Error::new(Reason::NotSupported, "no answer: not the initial PID and user namespaces"))
     }
 
     /// Hands up to `max` events to `each`, until it says that it has had enough. Gives how many datagrams were read, and how many
     /// the kernel has dropped since the last call.
     fn take(&mut self, max: usize, mut each: impl FnMut(Told) -> bool) -> Result<(usize, u64)> {
-        let mut lost = 0;
-        for count in 0..max {
-            match self.socket.receive_now(&mut self.datagram) {
-                Ok(datagram) => {
-                    let mut wants_more = true;
-                    for message in message::parse(datagram) {
-                        if let Some(told) = proc_events::parse(&message) {
-                            wants_more &= each(told);
-                        }
-                    }
-                    if !wants_more {
-                        return Ok((count + 1, lost));
-                    }
-                }
-                // ENOBUFS comes once, at the first event that found no room; how many more did is known when all are read.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Ok((count, lost + self.newly_dropped().unwrap_or(0)));
-                }
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    lost += self.newly_dropped().unwrap_or(1);
-                }
-                Err(error) => return Err(error).context("process events"),
+        let taken = self.0.take(max, |datagram| {
+            let mut wants_more = true;
+            for told in message::parse(datagram).filter_map(|message| proc_events::parse(&message)) {
+                wants_more &= each(told);
             }
-        }
-        Ok((max, lost))
-    }
-
-    /// `None` where the kernel does not tell.
-    fn newly_dropped(&mut self) -> Option<u64> {
-        let dropped = self.socket.dropped().ok()?;
-        let new = dropped.wrapping_sub(self.dropped);
-        self.dropped = dropped;
-        Some(u64::from(new))
+            wants_more
+        });
+        taken.context("process events")
     }
 }
 
@@ -266,6 +232,6 @@ impl Drop for EventSocket {
         // Before Linux 6.6 the kernel goes on making events for a listener that only closed its socket.
         let mut request = Vec::new();
         proc_events::request_silence(&mut request, 0);
-        let _ = self.socket.send(&request);
+        let _ = self.0.socket.send(&request);
     }
 }

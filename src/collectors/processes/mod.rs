@@ -23,7 +23,7 @@ use crate::args::Enable;
 use crate::containers::InstanceId;
 use crate::containers::ledger::Ledger;
 use crate::containers::owners::{Strangers, Sums, instance_of};
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::info;
 use crate::limits::{self, Limit};
@@ -123,12 +123,8 @@ struct Instance {
 }
 
 fn open(world: &mut World) -> Result<Opened> {
-    if !world.host.is_live() {
-        let line = "the observed root is not a running host";
-        return Ok(Opened::Absent(Reason::NotLive, line.to_owned()));
-    }
-    if world.hierarchies.layout() == "none" {
-        return Ok(Opened::Absent(Reason::NotFound, "no cgroup hierarchy".to_owned()));
+    if let Some(absent) = Opened::without_processes(world) {
+        return Ok(absent);
     }
     let door = match Kernel::open(&world.hierarchies) {
         Ok(kernel) => {

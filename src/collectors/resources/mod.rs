@@ -10,7 +10,7 @@ use super::{Collector, Opened, Spec, When};
 use crate::args::Enable;
 use crate::containers::ledger::Ledger;
 use crate::containers::{IdentityId, InstanceId};
-use crate::error::{Reason, Result};
+use crate::error::Result;
 use crate::event::Event;
 use crate::limits;
 use crate::metric::Desc;
@@ -98,8 +98,8 @@ struct Resources {
 }
 
 fn open(world: &mut World) -> Result<Opened> {
-    if world.hierarchies.layout() == "none" {
-        return Ok(Opened::Absent(Reason::NotFound, "no cgroup hierarchy".to_owned()));
+    if let Some(absent) = Opened::without_cgroups(world) {
+        return Ok(absent);
     }
     Ok(Opened::Ready(Box::<Resources>::default()))
 }
