@@ -71,7 +71,7 @@ fuzz: ## look for input that crashes (T=target, TIME=600 seconds or RUNS=1000000
 bench: build ## measure the agent's own cost, as root (ARGS go to the bench)
 	@$(CARGO) bench --locked --bench bench -- $(ARGS)
 
-soak: build ## what stays when containers come and go for ten minutes, as root
+soak: build ## what stays when containers come and go for half an hour (ARGS=--quick: 3 minutes), as root
 	@$(CARGO) bench --locked --bench bench -- soak $(ARGS)
 
 size: build ## show the binary's size by section; fails above 3 MiB

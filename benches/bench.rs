@@ -28,6 +28,8 @@ mod clang;
 mod connect;
 #[path = "bench/logs.rs"]
 mod logs;
+#[path = "bench/overhead.rs"]
+mod overhead;
 #[path = "bench/programs.rs"]
 mod programs;
 #[path = "bench/soak.rs"]
@@ -42,6 +44,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("scrape", scrape),
     ("containers", containers),
     ("connect", connect::connect),
+    ("overhead", overhead::overhead),
     ("programs", programs::maps),
     ("empty", programs::empty),
     ("logs", logs::logs),
@@ -52,6 +55,10 @@ const LONG: &[(&str, Section)] = &[("soak", soak::soak)];
 
 /// The hidden section that `connect` runs in a process of its own, inside a container's cgroup.
 const CONNECT_LOOP: &str = "connect-loop";
+/// The hidden section that `soak` runs as its containers' processes.
+const SOAK_LIFE: &str = "soak-life";
+/// The hidden section that `overhead` runs likewise.
+const LOAD: &str = "load-loop";
 /// Ids of our containers start with this, so that no other container is ever removed.
 const MARK: &str = "becafebecafebeca";
 /// The cgroup the agent runs in, whose CPU time includes that of its children.
@@ -93,6 +100,16 @@ fn main() -> io::Result<()> {
         && word == CONNECT_LOOP
     {
         return connect::connect_loop(seconds.parse().unwrap_or(1.0), id);
+    }
+    if let [word, number] = &arguments[..]
+        && word == SOAK_LIFE
+    {
+        return soak::life(number.parse().unwrap_or(0));
+    }
+    if let [word, kind, seconds, id] = &arguments[..]
+        && word == LOAD
+    {
+        return overhead::load(kind, seconds.parse().unwrap_or(1.0), id);
     }
     let quick = arguments.iter().any(|word| word == "--quick");
     let chosen: Vec<&String> = arguments.iter().filter(|word| *word != "--quick").collect();
@@ -414,7 +431,7 @@ fn make_container(id: &str, name: &str) -> io::Result<()> {
         fs::write(fake.join(MARK), "")?;
         let image = "registry.example/team/web:1.2.3";
         let config = format!(
-            r#"{{"StreamConfig":{{}},"State":{{"Running":true,"Pid":1}},"ID":"{id}","Created":"2025-01-01T00:00:00Z","Path":"/web","Args":[],"Config":{{"Hostname":"{}","Env":["PATH=/bin"],"Image":"{image}","Labels":{{"com.example":"bench"}}}},"Image":"sha256:{id}","Name":"/{name}","Driver":"overlay2","MountPoints":{{}}}}"#,
+            r#"{{"StreamConfig":{{}},"State":{{"Running":true,"Pid":1}},"ID":"{id}","Created":"2025-01-01T00:00:00Z","Path":"/web","Args":[],"Config":{{"Hostname":"{}","Env":["PATH=/bin"],"Image":"{image}","Labels":{{"com.example":"bench"}}}},"Image":"sha256:{id}","Name":"/{name}","Driver":"overlay2","MountPoints":{{}},"LogPath":"{DOCKER_ROOT}/containers/{id}/{id}-json.log"}}"#,
             &id[..12]
         );
         fs::write(directory.join("config.v2.json"), config)?;
@@ -568,9 +585,13 @@ impl Client {
     }
 
     fn get(&mut self, gzip: bool) -> io::Result<Answer> {
+        self.get_path("/metrics", gzip)
+    }
+
+    fn get_path(&mut self, path: &str, gzip: bool) -> io::Result<Answer> {
         let encoding = if gzip { "Accept-Encoding: gzip\r\n" } else { "" };
         let request = format!(
-            "GET /metrics HTTP/1.1\r\nHost: bench\r\nUser-Agent: Prometheus/3.0.0\r\n{encoding}\
+            "GET {path} HTTP/1.1\r\nHost: bench\r\nUser-Agent: Prometheus/3.0.0\r\n{encoding}\
              Accept: text/plain;version=0.0.4;q=0.3,*/*;q=0.1\r\nX-Prometheus-Scrape-Timeout-Seconds: 10\r\n\r\n"
         );
         self.0.write_all(request.as_bytes())?;

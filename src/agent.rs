@@ -8,7 +8,10 @@ use crate::collectors::{COLLECTORS, Collector, Opened, Spec, When};
 use crate::error::{Context, Error, Reason, Result};
 use crate::host::{Host, read_bounded};
 use crate::http::{Http, Page};
+use crate::kernel_file::KernelFile;
 use crate::limits;
+use crate::memory;
+use crate::procfs::self_status;
 use crate::registry::{Body, Registry};
 use crate::sys::clock::{self, MonotonicNs};
 use crate::sys::poll::{Interest, PollSet};
@@ -30,6 +33,11 @@ pub struct Agent {
     scraped_ns: Option<MonotonicNs>,
     /// When the budget of kept files is tried in full again.
     restore_files_ns: MonotonicNs,
+    /// When it is looked again how much memory is resident.
+    look_ns: MonotonicNs,
+    /// So much is in use that it was said.
+    is_short: bool,
+    status_file: KernelFile,
 }
 
 /// A collector in its place of the table; `None` when absent.
@@ -54,6 +62,8 @@ impl Agent {
         );
         let mut slots = Vec::with_capacity(COLLECTORS.len());
         for spec in COLLECTORS.iter().copied() {
+            // What later ones may take depends on it.
+            memory::set_maps(map_bytes(&slots));
             let (collector, reason, detail) = match open_collector(spec, &mut world)? {
                 Opened::Ready(collector) => (Some(collector), Reason::Ok, String::new()),
                 Opened::Absent(reason, line) => (None, reason, line),
@@ -71,8 +81,19 @@ impl Agent {
             slots.push(Slot { spec, collector, polled: 0..0 });
         }
         let poll = PollSet::default();
-        let mut agent = Agent { world, slots, registry, poll, scraped_ns: None, restore_files_ns: 0 };
+        let mut agent = Agent {
+            world,
+            slots,
+            registry,
+            poll,
+            scraped_ns: None,
+            restore_files_ns: 0,
+            look_ns: 0,
+            is_short: false,
+            status_file: KernelFile::one_piece(Host::own("status")),
+        };
         agent.count_map_bytes();
+        agent.look_at_memory();
         Ok(agent)
     }
 
@@ -99,6 +120,9 @@ impl Agent {
             if self.restore_files_ns <= began_ns {
                 self.world.kept_files.restore();
                 self.restore_files_ns = began_ns + limits::LIMITS_INTERVAL.as_nanos() as u64;
+            }
+            if self.look_ns <= began_ns {
+                self.look_at_memory();
             }
             self.ready_collectors();
             self.refresh_due();
@@ -150,11 +174,27 @@ impl Agent {
     }
 
     fn count_map_bytes(&mut self) {
-        let mut bytes = 0;
-        for collector in self.slots.iter().filter_map(|slot| slot.collector.as_ref()) {
-            collector.maps(&mut |fd| bytes += map_bytes(fd));
+        self.world.bpf_map_bytes = map_bytes(&self.slots);
+        memory::set_maps(self.world.bpf_map_bytes);
+    }
+
+    /// Takes note of how much memory is resident, and says so where little is left.
+    fn look_at_memory(&mut self) {
+        self.look_ns = self.world.now_ns + limits::MEMORY_LOOK_INTERVAL.as_nanos() as u64;
+        let mut buffer = Vec::new();
+        if let Ok(status) = self.status_file.read(&mut self.world.kept_files, &mut buffer) {
+            memory::look(self_status::parse(status).anonymous_bytes.unwrap_or(0));
         }
-        self.world.bpf_map_bytes = bytes;
+        if memory::is_short() && !std::mem::replace(&mut self.is_short, true) {
+            let mib = |bytes: u64| bytes >> 20;
+            warning!(
+                "{} of {} MiB of memory are in use (--memory-limit): soon nothing new is taken in",
+                mib(memory::used()),
+                mib(memory::limit())
+            );
+        } else if memory::has_recovered() {
+            self.is_short = false;
+        }
     }
 
     /// The page for developers.
@@ -328,13 +368,20 @@ impl Agent {
     }
 }
 
-/// What the kernel says a map takes: `memlock` in its fdinfo.
-fn map_bytes(fd: RawFd) -> u64 {
-    let info =
-        read_bounded(&Host::own(&format!("fdinfo/{fd}")), limits::KERNEL_FILE_BYTES).unwrap_or_default();
-    let info = String::from_utf8_lossy(&info);
-    let memlock = info.lines().find_map(|line| line.strip_prefix("memlock:"));
-    memlock.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
+/// What the kernel says all maps take: `memlock` in their fdinfo.
+fn map_bytes(slots: &[Slot]) -> u64 {
+    let of = |fd: RawFd| -> u64 {
+        let info = read_bounded(&Host::own(&format!("fdinfo/{fd}")), limits::KERNEL_FILE_BYTES);
+        let info = info.unwrap_or_default();
+        let info = String::from_utf8_lossy(&info);
+        let memlock = info.lines().find_map(|line| line.strip_prefix("memlock:"));
+        memlock.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
+    };
+    let mut bytes = 0;
+    for collector in slots.iter().filter_map(|slot| slot.collector.as_ref()) {
+        collector.maps(&mut |fd| bytes += of(fd));
+    }
+    bytes
 }
 
 fn open_collector(spec: &'static Spec, world: &mut World) -> Result<Opened> {

@@ -120,6 +120,8 @@ pub struct Config {
     pub skip_system_services: bool,
     /// Series of one family.
     pub series_limit: u32,
+    /// Memory in all, in bytes; `u64::MAX` for no limit.
+    pub memory_limit: u64,
     /// Destination ports left out of TCP metrics.
     pub ephemeral_ports: Vec<(u16, u16)>,
     /// Capacity of the TCP destination map.
@@ -210,6 +212,7 @@ impl Default for Config {
             container_labels: LabelKeys::default(),
             skip_system_services: false,
             series_limit: limits::SERIES_PER_METRIC,
+            memory_limit: limits::MEMORY,
             ephemeral_ports: vec![(32768, 60999)],
             tcp_destinations: limits::TCP_DESTINATIONS,
             tcp_destinations_per_container: limits::TCP_DESTINATIONS_PER_CONTAINER,

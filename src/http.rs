@@ -180,6 +180,7 @@ impl Http {
         let listener = opened.context(format_args!("--listen: cannot listen on {listen}"))?;
         listener.set_nonblocking(true).context("listener")?;
         socket::set_backlog(&listener, limits::HTTP_BACKLOG).context("listener")?;
+        socket::set_send_buffer(&listener, limits::HTTP_SEND_BUFFER).context("listener")?;
         let index = Scrape {
             body: Body { pieces: vec![index_page(telemetry_path, has_maps).into_bytes().into()] },
             packed: OnceCell::new(),

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use crate::limits;
+use crate::memory;
 use crate::world::KeptFiles;
 
 /// Bytes read at first; nearly all of these files are smaller.
@@ -38,7 +39,13 @@ impl KernelFile {
     pub fn read<'a>(&mut self, kept: &mut KeptFiles, buffer: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
         if let Some(file) = &self.file {
             match read_all(file, self.one_piece, buffer) {
-                Ok(length) => return Ok(&buffer[..length]),
+                Ok(length) => {
+                    // Containers come before speed.
+                    if memory::is_short() {
+                        self.close(kept);
+                    }
+                    return Ok(&buffer[..length]);
+                }
                 // A file that was removed and made again, as when a controller is switched off and on, is another one.
                 Err(_) => self.close(kept),
             }
@@ -56,7 +63,7 @@ impl KernelFile {
     /// Closes the file and gives its descriptor back to the budget.
     pub fn close(&mut self, kept: &mut KeptFiles) {
         if self.file.take().is_some() {
-            kept.give_back(1);
+            kept.give_back();
         }
     }
 }

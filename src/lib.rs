@@ -29,6 +29,7 @@ pub mod json;
 pub mod kernel_file;
 pub mod limits;
 pub mod logs;
+pub mod memory;
 pub mod metric;
 pub mod netlink;
 pub mod network;

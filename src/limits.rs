@@ -43,6 +43,15 @@ impl Reached {
     }
 }
 
+/// Memory in all, unless `--memory-limit` says otherwise. A node with some hundred containers takes a quarter of it.
+pub const MEMORY: u64 = 64 << 20;
+
+/// How often it is looked how much memory is resident; what grows in between is counted as it does.
+pub const MEMORY_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Kernel memory for what one client has not read yet, which the kernel doubles; by default it would be up to 4 MiB for each.
+pub const HTTP_SEND_BUFFER: i32 = 64 << 10;
+
 /// Series of one family in one scrape, unless `--series-limit` says otherwise: what ebpf_exporter users have been seen to
 /// need, at about 150 bytes each.
 pub const SERIES_PER_METRIC: u32 = 200_000;
@@ -86,8 +95,7 @@ pub const HTTP_ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
 /// Bytes of one /proc or cgroup file. The largest that is read whole, /proc/stat, reaches 1 MiB on thousands of interrupts.
 pub const KERNEL_FILE_BYTES: usize = 4 << 20;
 
-/// Files kept open for quick reading: enough for 1,000 containers. The kernel keeps a page for each that was read, so this is
-/// up to 40 MiB of kernel memory, charged to nodeprobe's cgroup.
+/// Files kept open for quick reading: enough for 1,000 containers, where `--memory-limit` has room for them.
 pub const KEPT_FILES: u64 = 8_192;
 
 /// Cgroups known at once, all hierarchies together; 64 bytes and the path each.

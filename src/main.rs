@@ -10,8 +10,12 @@ use nodeprobe::error::{Context, Result};
 use nodeprobe::host::Host;
 use nodeprobe::http::Http;
 use nodeprobe::programs::{check, running, schema};
-use nodeprobe::sys::{bpf, capabilities, clock, process, signal::Signals};
-use nodeprobe::{doctor, error, info, logs, stderr, systemd, top};
+use nodeprobe::sys::{bpf, capabilities, clock, heap::Counted, process, signal::Signals};
+use nodeprobe::{doctor, error, info, logs, memory, stderr, systemd, top};
+
+/// Counted, so that what is taken in can be held against `--memory-limit`.
+#[global_allocator]
+static HEAP: Counted = Counted;
 
 /// A bad flag, a taken port, a collector that must work and cannot; or, later, a loop that cannot wait any more.
 const CANNOT_START: u8 = 2;
@@ -25,6 +29,7 @@ fn main() -> ExitCode {
         }
     };
     stderr::configure(config.log_level, config.log_per_second, config.log_burst);
+    memory::set_limit(config.memory_limit);
     if config.debug {
         bpf::print_talk();
     }

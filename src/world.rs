@@ -11,6 +11,7 @@ use crate::event::Event;
 use crate::host::{Host, read_bounded};
 use crate::http;
 use crate::limits::{self, Reached};
+use crate::memory::{self, Use};
 use crate::network::Namespaces;
 use crate::registry::ConstLabels;
 use crate::sys::clock::{self, MonotonicNs};
@@ -217,16 +218,20 @@ impl KeptFiles {
         KeptFiles { full: limit, limit, used: 0 }
     }
 
-    /// Takes a descriptor from the budget; false when it is used up.
+    /// Takes a descriptor from the budget; false when it, or memory, is used up.
     pub fn take(&mut self) -> bool {
-        let granted = self.used < self.limit;
-        self.used += u64::from(granted);
+        let granted = self.used < self.limit && memory::admits(Use::Files);
+        if granted {
+            self.used += 1;
+            memory::hold(memory::KEPT_FILE_BYTES);
+        }
         granted
     }
 
-    /// Gives `count` descriptors back.
-    pub fn give_back(&mut self, count: u64) {
-        self.used = self.used.saturating_sub(count);
+    /// Gives a descriptor back.
+    pub fn give_back(&mut self) {
+        self.used = self.used.saturating_sub(1);
+        memory::give_back(memory::KEPT_FILE_BYTES);
     }
 
     /// After EMFILE: what is used now is all there is for a while.

@@ -4,7 +4,7 @@ use super::*;
 use crate::programs::Directory;
 
 /// The bench's own listener is where clients' ports are, which the agent leaves out by default.
-const ALL_PORTS: &str = "--ephemeral-port-range=";
+pub const ALL_PORTS: &str = "--ephemeral-port-range=";
 
 /// What following TCP connections costs those who make them.
 pub fn connect(options: &Options) -> io::Result<()> {
@@ -42,7 +42,7 @@ pub fn connect(options: &Options) -> io::Result<()> {
 
 /// Between which two of the values the median of all such values lies, with 95 % certainty: by their ranks, so whatever their
 /// distribution is.
-fn interval(values: &[f64]) -> (f64, f64) {
+pub fn interval(values: &[f64]) -> (f64, f64) {
     let count = values.len() as f64;
     let half = 0.98 * count.sqrt() / count;
     (quantile(values, (0.5 - half).max(0.0)), quantile(values, (0.5 + half).min(1.0)))
@@ -89,7 +89,7 @@ pub fn connect_loop(seconds: f64, id: &str) -> io::Result<()> {
     Ok(())
 }
 
-fn reset_on_close(stream: &TcpStream) {
+pub fn reset_on_close(stream: &TcpStream) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     // SAFETY: an open descriptor, and pointer and size of the struct the option takes.
     unsafe {
@@ -145,15 +145,16 @@ fn bpf_times(options: &Options, seconds: &str, id: &str) -> io::Result<()> {
     Ok(())
 }
 
-struct Program {
-    id: u32,
-    name: String,
-    time_ns: u64,
-    runs: u64,
+/// What the kernel says of a BPF program.
+pub struct Program {
+    pub id: u32,
+    pub name: String,
+    pub time_ns: u64,
+    pub runs: u64,
 }
 
 /// The kernel's BPF programs, from lines such as `7: tracing  name on_state  tag …  run_time_ns 900 run_cnt 3`.
-fn loaded_programs() -> io::Result<Vec<Program>> {
+pub fn loaded_programs() -> io::Result<Vec<Program>> {
     // cargo points LD_LIBRARY_PATH at libraries that are not for this program.
     let output = Command::new("bpftool").args(["prog", "show"]).env_remove("LD_LIBRARY_PATH").output()?;
     if !output.status.success() {

@@ -1,12 +1,20 @@
-//! Containers that come and go for minutes, with processes that live for milliseconds: what of it stays in the agent.
+//! Containers that come and go for half an hour, with processes that live for milliseconds, connections to ever new
+//! destinations, log lines like no others, and clients that do not read: what of it stays in the agent, in a cgroup that has as
+//! much memory as `--memory-limit` says.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 
 use super::*;
 
 /// Containers made and removed per minute.
 const PER_MINUTE: u32 = 1000;
+/// Clients that ask and never read, and how long each is left before the next takes its place.
+const SLOW_CLIENTS: usize = 16;
+const SLOW_TIME: Duration = Duration::from_secs(20);
+/// What the agent's cgroup may take, its default.
+const MEMORY: u64 = 64 << 20;
 /// Processes that each of them has, one after the other.
 const PROCESSES: u32 = 3;
 const EXITED: &str = "container_processes_exited_total";
@@ -46,6 +54,8 @@ impl Exits {
 fn live(number: usize) -> io::Result<()> {
     let id = container_id(number);
     make_container(&id, &format!("soak-{number}"))?;
+    let log = Path::new(DOCKER_ROOT).join("containers").join(&id).join(format!("{id}-json.log"));
+    let _ = fs::write(log, lines(number));
     let directories = container_directories(&id);
     for _ in 0..PROCESSES {
         // Not every v1 hierarchy takes a process without more ado; those that count do.
@@ -53,7 +63,8 @@ fn live(number: usize) -> io::Result<()> {
             .iter()
             .filter_map(|directory| File::options().write(true).open(directory.join("cgroup.procs")).ok())
             .collect();
-        let mut command = Command::new("/bin/true");
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(SOAK_LIFE).arg(number.to_string());
         // SAFETY: between fork and exec only write(2) is called, on descriptors the closure owns.
         unsafe {
             command.pre_exec(move || {
@@ -64,8 +75,87 @@ fn live(number: usize) -> io::Result<()> {
         command.status()?;
     }
     directories.iter().for_each(|directory| drop(fs::remove_dir(directory)));
-    let _ = fs::remove_dir_all(Path::new(DOCKER_ROOT).join("containers").join(id));
+    let files = Path::new(DOCKER_ROOT).join("containers").join(&id);
+    // A moment for those who read what it has said.
+    if !number.is_multiple_of(4) {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let _ = fs::remove_dir_all(files);
     Ok(())
+}
+
+/// What a process of container `number` does: connections that are refused, to destinations nobody else has.
+pub fn life(number: u32) -> io::Result<()> {
+    for port in 0..4 {
+        let address = Ipv4Addr::from(0x7f10_0000 + number % 0xf_0000);
+        let _ = TcpStream::connect((address, 1024 + port));
+    }
+    Ok(())
+}
+
+/// Lines of docker's JSON that are like no other's.
+fn lines(number: usize) -> String {
+    let word = |at: usize| {
+        let mixed = (number * 16 + at).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let letters = (0..10).map(|letter| char::from(b'a' + (mixed >> (letter * 5) & 15) as u8));
+        letters.collect::<String>()
+    };
+    let line = |at| {
+        let level = ["INFO", "WARN", "ERROR"][at % 3];
+        let (first, second) = (word(at), word(at + 8));
+        format!(
+            r#"{{"log":"{level} {first} of {second} failed\n","stream":"stdout","time":"2025-01-01T00:00:00Z"}}"#
+        )
+    };
+    (0..8).map(|at| line(at) + "\n").collect()
+}
+
+/// Clients that have asked and do not read.
+struct SlowClients(Vec<(Instant, TcpStream)>);
+
+impl SlowClients {
+    fn renew(&mut self, agent: &Agent) {
+        self.0.retain(|(since, _)| since.elapsed() < SLOW_TIME);
+        while self.0.len() < SLOW_CLIENTS {
+            let Ok(mut stream) = TcpStream::connect(agent.address) else { return };
+            let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: slow\r\n\r\n");
+            self.0.push((Instant::now(), stream));
+        }
+    }
+}
+
+/// A cgroup with little memory, of whichever version counts memory here.
+struct Pen {
+    directory: PathBuf,
+    is_v2: bool,
+}
+
+impl Pen {
+    fn new(pid: u32) -> io::Result<Pen> {
+        let v1 = Path::new(CGROUP_ROOT).join("memory");
+        let is_v2 = !v1.join("cgroup.procs").exists();
+        let directory = if is_v2 { Path::new(CGROUP_ROOT) } else { &v1 }.join(AGENT_CGROUP);
+        fs::create_dir_all(&directory)?;
+        let file = if is_v2 { "memory.max" } else { "memory.limit_in_bytes" };
+        fs::write(directory.join(file), MEMORY.to_string())?;
+        fs::write(directory.join("cgroup.procs"), pid.to_string())?;
+        Ok(Pen { directory, is_v2 })
+    }
+
+    fn number(&self, v1: &str, v2: &str, word: &str) -> f64 {
+        let file = if self.is_v2 { v2 } else { v1 };
+        let text = fs::read_to_string(self.directory.join(file)).unwrap_or_default();
+        let value = text.lines().find_map(|line| line.strip_prefix(word));
+        value.and_then(|value| value.trim().parse().ok()).unwrap_or(f64::NAN)
+    }
+
+    fn peak(&self) -> f64 {
+        self.number("memory.max_usage_in_bytes", "memory.peak", "")
+    }
+
+    fn kills(&self) -> f64 {
+        self.number("memory.oom_control", "memory.events", "oom_kill ")
+    }
 }
 
 /// Value of a straight line through points, at two places.
@@ -78,12 +168,14 @@ fn line_through(points: &[(f64, f64)], at: [f64; 2]) -> [f64; 2] {
     at.map(|at| y + slope * (at - x))
 }
 
-/// 1,000 containers made and removed per minute, for ten minutes.
+/// 1,000 containers made and removed per minute, for half an hour.
 pub fn soak(options: &Options) -> io::Result<()> {
-    let minutes = if options.quick { 3.0 } else { 10.0 };
+    let minutes = if options.quick { 3.0 } else { 30.0 };
     // What is there after its tables have grown to the size that a minute of lingering counters takes.
-    let settled = if options.quick { 1.5 } else { 3.0 };
+    let settled = if options.quick { 1.5 } else { 5.0 };
     let agent = Agent::start(options, &[])?;
+    let pen = Pen::new(agent.pid)?;
+    let mut slow = SlowClients(Vec::new());
     let mut client = Client::open(agent.address)?;
     let mut exits = Exits::default();
     exits.take(&client.get(true)?.body);
@@ -100,12 +192,14 @@ pub fn soak(options: &Options) -> io::Result<()> {
             scraped = Instant::now();
             exits.take(&client.get(false)?.body);
             memory.push((minute(), agent.status("RssAnon")));
+            slow.renew(&agent);
         }
         let next = began + Duration::from_secs(60) / PER_MINUTE * number as u32;
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     let share = (agent.cpu_ns() - cpu_ns) as f64 / began.elapsed().as_nanos() as f64 * 100.0;
     let per_minute = number as f64 / minute();
+    drop(slow);
     // The kernel lets go of the last ones, and their counters end.
     for _ in 0..18 {
         thread::sleep(Duration::from_secs(5));
@@ -115,8 +209,15 @@ pub fn soak(options: &Options) -> io::Result<()> {
     let [from, to] = line_through(&memory, [settled, minutes]);
     let lost = number as f64 * f64::from(PROCESSES) - exits.sum();
     figure("soak: containers made and removed per minute", per_minute.round(), "1/min", Some(AtLeast(990.0)));
-    figure("soak: RssAnon, minute 3", from / 1024.0, "MiB", None);
+    figure("soak: RssAnon, once settled", from / 1024.0, "MiB", None);
     figure("soak: RssAnon, growth from then to the end", (to - from) / from * 100.0, "%", Some(AtMost(1.0)));
+    figure("soak: RssAnon, when all are gone", agent.status("RssAnon") / 1024.0, "MiB", None);
+    figure("soak: its cgroup's memory, peak of 64 MiB", pen.peak() / MIB, "MiB", None);
+    figure("soak: its processes killed for want of memory", pen.kills(), "", Some(AtMost(0.0)));
+    for path in ["/metrics", "/healthz", "/"] {
+        let answers = Client::open(agent.address)?.get_path(path, false).is_ok();
+        figure(&format!("soak: {path} answers"), f64::from(u8::from(answers)), "", Some(AtLeast(1.0)));
+    }
     figure("soak: VmHWM", agent.status("VmHWM") / 1024.0, "MiB", Some(AtMost(8.0)));
     figure("soak: processes started", number as f64 * f64::from(PROCESSES), "", None);
     figure("soak: processes not counted, or too many", lost.abs(), "", Some(AtMost(0.0)));

@@ -148,6 +148,15 @@ pub const FLAGS: &[Flag] = &[
             Ok(())
         },
     ),
+    set(
+        "memory-limit",
+        "BYTES",
+        "Memory in all, BPF maps and kernel memory of open files included, as 64M or 1G: nearing it, nothing new is taken in; at least 16M, 0 for none (default 64M)",
+        |config, value| {
+            config.memory_limit = bytes(value)?;
+            Ok(())
+        },
+    ),
     list(
         "container-allowlist",
         "REGEX",
@@ -516,6 +525,26 @@ fn number(value: &str) -> Result<f64, String> {
         .ok()
         .filter(|number: &f64| number.is_finite() && *number >= 0.0)
         .ok_or_else(|| "a number".to_owned())
+}
+
+/// `64M`, `64MiB`, or plain bytes, as in systemd's units; 0 is no limit.
+fn bytes(value: &str) -> Result<u64, String> {
+    let expected = || "a size such as 64M or 1G, at least 16M, or 0".to_owned();
+    let letters = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    let (amount, unit) = value.split_at(letters);
+    let shift = match unit.trim_end_matches('B').trim_end_matches('i') {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        _ => return Err(expected()),
+    };
+    let amount: u64 = amount.parse().map_err(|_| expected())?;
+    match amount.checked_mul(1 << shift).ok_or_else(expected)? {
+        0 => Ok(u64::MAX),
+        size if size >= 16 << 20 => Ok(size),
+        _ => Err(expected()),
+    }
 }
 
 /// `1m30s`, `500ms`, or plain seconds.

@@ -8,10 +8,11 @@ use crate::error::{Context, Result};
 use crate::host::Host;
 use crate::http::Closed;
 use crate::kernel_file::KernelFile;
+use crate::memory;
 use crate::metric::Desc;
 use crate::procfs::self_status::{self, SelfStatus};
 use crate::registry::Registry;
-use crate::sys::clock;
+use crate::sys::{clock, heap};
 use crate::world::{TurnTimes, World};
 
 static BUILD: Desc =
@@ -45,6 +46,22 @@ static BPF: Desc = Desc::state(
     "nodeprobe_bpf_map_memory_bytes",
     "Kernel memory of BPF maps, in bytes (memlock in fdinfo).",
     &[],
+);
+static LIMIT: Desc = Desc::state(
+    "nodeprobe_memory_limit_bytes",
+    "Memory that may be in use, in bytes (--memory-limit); absent without a limit.",
+    &[],
+);
+static USED: Desc = Desc::state(
+    "nodeprobe_memory_used_bytes",
+    "Memory held against the limit, in bytes: RssAnon, BPF maps, and kernel memory of files kept open.",
+    &[],
+);
+static HEAP: Desc = Desc::state("nodeprobe_heap_bytes", "Memory of the heap in use, in bytes.", &[]);
+static REFUSED: Desc = Desc::counter(
+    "nodeprobe_memory_refusals_total",
+    "Times something was not taken in for want of memory under the limit: files (kept open, to save time), patterns (of logs), keys (containers, processes, destinations, rows), series.",
+    &["what"],
 );
 static FDS: Desc = Desc::state("nodeprobe_open_fds", "Open file descriptors.", &[]);
 static KEPT: Desc = Desc::state(
@@ -82,7 +99,7 @@ static REACHED: Desc = Desc::counter(
 static SERIES: Desc = Desc::state("nodeprobe_series", "Series of the metric in this scrape.", &["metric"]);
 static DROPPED: Desc = Desc::counter(
     "nodeprobe_series_dropped_total",
-    "Series left out of scrapes because the metric was at --series-limit.",
+    "Series left out of scrapes because the metric was at --series-limit, or memory near --memory-limit.",
     &["metric"],
 );
 
@@ -102,6 +119,10 @@ pub static SPEC: Spec = Spec {
         &RSS,
         &PEAK,
         &BPF,
+        &LIMIT,
+        &USED,
+        &HEAP,
+        &REFUSED,
         &FDS,
         &KEPT,
         &UPTIME,
@@ -165,6 +186,9 @@ impl Collector for Itself {
             (&PEAK, self.status.peak_resident_bytes),
             (&FDS, self.open_fds),
             (&BPF, Some(world.bpf_map_bytes)),
+            (&LIMIT, Some(memory::limit()).filter(|&limit| limit != u64::MAX)),
+            (&USED, Some(memory::used())),
+            (&HEAP, Some(heap::bytes() as u64)),
             (&KEPT, Some(world.kept_files.used())),
         ] {
             if let Some(value) = value {
@@ -184,6 +208,9 @@ impl Collector for Itself {
         }
         for (limit, count) in world.reached.counts() {
             out.add(&REACHED, &[limit], count as f64);
+        }
+        for (what, count) in memory::refused() {
+            out.add(&REFUSED, &[what.word()], count as f64);
         }
         for cause in ["encoding", "gathering"] {
             out.add(&HANDLER_ERRORS, &[cause], 0.0);

@@ -28,6 +28,7 @@ use std::time::Duration;
 use crate::event::Event;
 use crate::host::Host;
 use crate::limits;
+use crate::memory::{self, Use};
 use crate::registry::ConstLabels;
 use crate::sys::clock::{self, MonotonicNs};
 use crate::warning;
@@ -312,7 +313,9 @@ impl Containers {
     /// True once, when something was refused and there is room again, or paths are wanted now: time for a walk.
     pub fn take_missed(&mut self) -> bool {
         let paths = self.paths.take_missed();
-        let room = self.cgroups.len() < limits::CGROUPS / 2 && self.instances.len() < limits::CONTAINERS / 2;
+        let room = self.cgroups.len() < limits::CGROUPS / 2
+            && self.instances.len() < limits::CONTAINERS / 2
+            && memory::has_recovered();
         paths || room && std::mem::take(&mut self.has_missed)
     }
 
@@ -337,7 +340,7 @@ impl Containers {
             return;
         };
         let full = self.cgroups.len() >= limits::CGROUPS || self.instances.len() >= limits::CONTAINERS;
-        if full {
+        if full || !memory::admits(Use::Keys) {
             self.refused += 1;
             self.has_missed = true;
             return;

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 
 use crate::limits;
+use crate::memory::{self, Use};
 use crate::sys::clock::MonotonicNs;
 
 /// How long the path of a removed cgroup stays after its removal and after it was asked for last: counts of it stay in maps.
@@ -100,7 +101,7 @@ impl CgroupPaths {
     /// True once, when only a walk can tell what there is, or when some found no room and now there is some.
     pub fn take_missed(&mut self) -> bool {
         let living = self.by_id.len() - self.leaving.len();
-        let has_room = living < limits::CGROUPS - limits::CGROUPS / FREE_SHARE;
+        let has_room = living < limits::CGROUPS - limits::CGROUPS / FREE_SHARE && memory::has_recovered();
         let is_back = has_room && std::mem::take(&mut self.has_missed);
         std::mem::take(&mut self.needs_walk) || is_back
     }
@@ -117,7 +118,7 @@ impl CgroupPaths {
                 None if known.path.strip_prefix(&**mount) == Some(path) => return true,
                 None => {}
             }
-        } else if self.by_id.len() >= limits::CGROUPS {
+        } else if self.by_id.len() >= limits::CGROUPS || !memory::admits(Use::Keys) {
             // The dead make room, longest gone first.
             let Some((_, oldest)) = self.leaving.pop_first() else {
                 self.has_missed = true;

@@ -9,6 +9,7 @@ use super::walk;
 use crate::error::{Context, Error, Reason, Result};
 use crate::host::{Host, read_bounded};
 use crate::limits;
+use crate::memory::{self, Use};
 use crate::procfs::mountinfo;
 use crate::sys::bpf::{Links, Map, Object, Ring};
 use crate::sys::clock::MonotonicNs;
@@ -245,13 +246,15 @@ impl InotifyWatch {
         let Some(mount) = hierarchies.directory(place) else {
             return;
         };
-        if self.directories.len() >= limits::CGROUP_WATCHES {
+        if self.directories.len() >= limits::CGROUP_WATCHES || !memory::admits(Use::Keys) {
             self.incomplete = true;
             return;
         }
         match self.inotify.watch_children(&mount.join(path.trim_start_matches('/'))) {
             Ok(watch) => {
-                self.directories.insert(watch, (place, path.into()));
+                if self.directories.insert(watch, (place, path.into())).is_none() {
+                    memory::hold(memory::WATCH_BYTES);
+                }
             }
             // A directory that is gone needs no watch.
             Err(error) => {
@@ -279,7 +282,9 @@ impl InotifyWatch {
             Change::Ended(watch) => ended.push(watch),
         });
         for watch in ended {
-            self.directories.remove(&watch);
+            if self.directories.remove(&watch).is_some() {
+                memory::give_back(memory::WATCH_BYTES);
+            }
         }
         for (place, path) in created {
             let Some(mount) = hierarchies.directory(place) else {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::limits;
+use crate::memory::{self, Use};
 
 /// What an entry takes beside its bytes.
 const ENTRY: usize = 96;
@@ -66,7 +67,7 @@ impl Cache {
     pub fn put(&mut self, key: &[u8], text: Option<&[u8]>) {
         let answer = Remembered { generation: self.generation, text: text.map(Box::from) };
         let size = answer.size(key);
-        if self.bytes + size > limits::DECODED_BYTES {
+        if self.bytes + size > limits::DECODED_BYTES || !memory::admits(Use::Patterns) {
             return;
         }
         if let Some(old) = self.answers.insert(key.into(), answer) {

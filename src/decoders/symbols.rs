@@ -7,6 +7,7 @@ use std::io::{self, BufRead, BufReader};
 use super::names::{Collector, SymbolNames};
 use crate::host::{Host, read_bounded};
 use crate::limits;
+use crate::memory::{self, Use};
 use crate::procfs::kallsyms;
 use crate::sys::clock::MonotonicNs;
 use crate::warning;
@@ -165,7 +166,8 @@ impl SymbolTable {
         let mut hasher = DefaultHasher::new();
         for_each_line(host, |line| {
             hasher.write(line);
-            let Some(symbol) = kallsyms::parse(line).filter(|_| symbols.len() < limits::KERNEL_SYMBOLS)
+            let Some(symbol) = kallsyms::parse(line)
+                .filter(|_| symbols.len() < limits::KERNEL_SYMBOLS && memory::admits(Use::Keys))
             else {
                 return;
             };

@@ -12,6 +12,8 @@ pub struct SelfStatus {
     pub resident_bytes: Option<u64>,
     /// `VmHWM`: the most memory that ever was resident.
     pub peak_resident_bytes: Option<u64>,
+    /// `RssAnon`: what of it is no page of a file.
+    pub anonymous_bytes: Option<u64>,
     /// `VmSize`: address space in use.
     pub virtual_bytes: Option<u64>,
     /// `Threads`: number of threads.
@@ -26,6 +28,8 @@ pub fn parse(bytes: &[u8]) -> SelfStatus {
             status.resident_bytes = text::kilobytes(value);
         } else if let Some(value) = line.strip_prefix(b"VmHWM:") {
             status.peak_resident_bytes = text::kilobytes(value);
+        } else if let Some(value) = line.strip_prefix(b"RssAnon:") {
+            status.anonymous_bytes = text::kilobytes(value);
         } else if let Some(value) = line.strip_prefix(b"VmSize:") {
             status.virtual_bytes = text::kilobytes(value);
         } else if let Some(value) = line.strip_prefix(b"Threads:") {
@@ -50,6 +54,7 @@ mod tests {
         let status = parse(SAMPLE);
         assert_eq!(status.resident_bytes, Some(3000 * 1024));
         assert_eq!(status.peak_resident_bytes, Some(4000 * 1024));
+        assert_eq!(status.anonymous_bytes, Some(100 * 1024));
         assert_eq!(status.virtual_bytes, Some(8000 * 1024));
         assert_eq!(status.threads, Some(4));
     }

@@ -133,7 +133,10 @@ mod tests {
             let (regexps, mark) = (Vec::new(), Mark::default());
             let wanted = CgroupIdMap { name: "x".into(), kind: wanted, regexps, mark };
             let (name, key) = ("x".to_owned(), Vec::new());
-            check_shape(&wanted, &MapShape { name, kind, key_size, value_size, max_entries: 1, key })
+            check_shape(
+                &wanted,
+                &MapShape { name, kind, key_size, value_size, max_entries: 1, is_preallocated: true, key },
+            )
         };
         use CgroupIdMapKind::{CgroupStorage, Hash};
         assert_eq!(check(Hash, MapType::HASH, 8, 8), Ok(()));

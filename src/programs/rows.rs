@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use crate::limits;
+use crate::memory::{self, Use};
 use crate::registry::hash;
 use crate::sys::prefetch;
 use crate::sys::text::append;
@@ -137,7 +138,9 @@ impl Rows {
         let row = loop {
             let slot = self.slots[at];
             if slot == 0 {
-                if self.starts.len() >= self.limit || self.text.len() + key.len() > u32::MAX as usize {
+                let is_full =
+                    self.starts.len() >= self.limit || self.text.len() + key.len() > u32::MAX as usize;
+                if is_full || !memory::admits(Use::Keys) {
                     self.refused += 1;
                     return None;
                 }

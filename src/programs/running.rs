@@ -16,6 +16,7 @@ use crate::decoders::{self, Asks, Names};
 use crate::error::{Context, Error, Reason, Result};
 use crate::host::Host;
 use crate::limits;
+use crate::memory;
 use crate::metric::{self, DynamicDesc};
 use crate::registry::Registry;
 use crate::sys::bpf::{self, Loaded, Map, MapShape, MapType, Program};
@@ -451,6 +452,7 @@ fn load(source: Source, addresses: &[(String, u64)], options: &Options) -> Resul
     let path = source.object_path;
     elf::check(&source.object).context(&path)?;
     let mut refusals: Vec<(String, String)> = Vec::new();
+    let cpus = bpf::possible_cpus().unwrap_or(1);
     loop {
         let mut object =
             bpf::Object::parse(&source.name, source.object.clone(), options.btf.as_deref()).context(&path)?;
@@ -462,8 +464,15 @@ fn load(source: Source, addresses: &[(String, u64)], options: &Options) -> Resul
             object.set_enabled(program, false).context(&path)?;
         }
         let (programs, shapes) = (object.programs(), object.maps());
+        let map_bytes = shapes.iter().map(|shape| shape.least_bytes(cpus)).sum();
+        memory::admit_maps(map_bytes)
+            .map_err(|line| Error::new(Reason::ResourceLimit, line))
+            .context(&path)?;
         let refusal = match object.try_load() {
-            Ok(loaded) => return Ok(Object { loaded, programs, shapes, refusals }),
+            Ok(loaded) => {
+                memory::add_maps(map_bytes);
+                return Ok(Object { loaded, programs, shapes, refusals });
+            }
             Err(refusal) => refusal,
         };
         match refusal.program {

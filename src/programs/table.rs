@@ -367,7 +367,10 @@ mod tests {
             let (help, mark) = ("x".into(), config::Mark::default());
             let metric = config::Metric { name: "x".into(), help, kind: Kind::Counter, labels, mark };
             let (name, key) = ("x".to_owned(), Vec::new());
-            check_shape(&metric, &MapShape { name, kind, key_size: 4, value_size: 8, max_entries, key })
+            check_shape(
+                &metric,
+                &MapShape { name, kind, key_size: 4, value_size: 8, max_entries, is_preallocated: true, key },
+            )
         };
         for (kind, labels) in [
             (MapType::ARRAY, vec![]),

@@ -6,12 +6,16 @@ use std::rc::Rc;
 use super::Piece;
 use super::escape::{escape_help, escape_label};
 use super::seen::{Place, Seen, hash};
+use crate::memory::{self, Use};
 use crate::metric::{Desc, Duplicate, DynamicDesc, Kind};
 use crate::number;
 use crate::sys::text::{append, expect_much};
 
 /// Bytes of a family from which on large pages pay: two of them.
 const LARGE: usize = 4 << 20;
+
+/// Bytes of a line; longer ones are rare.
+const LINE: usize = 1 << 10;
 
 /// Bytes of room nobody minds.
 const SMALL: usize = 16 << 10;
@@ -108,6 +112,12 @@ impl Family {
         debug_assert_eq!(labels.len(), self.joints.len(), "{}", self.name);
         if self.text.is_empty() {
             self.head();
+        }
+        // A text that is full doubles.
+        let (room, size) = (self.text.capacity() - self.text.len(), self.text.capacity() as u64);
+        if room < LINE && !memory::admits_bytes(Use::Series, size) {
+            self.dropped += 1;
+            return;
         }
         let mut hash = seed;
         if !unique {

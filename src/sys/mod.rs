@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod capabilities;
 pub mod clock;
 pub mod file;
+pub mod heap;
 pub mod icmp;
 pub mod inotify;
 pub mod interface;

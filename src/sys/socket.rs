@@ -14,6 +14,20 @@ pub fn set_backlog(listener: &TcpListener, connections: i32) -> io::Result<()> {
     super::check(unsafe { libc::listen(listener.as_raw_fd(), connections) }).map(drop)
 }
 
+/// Sets how many bytes the kernel keeps of what a client has not taken yet, for all connections accepted from now on (SO_SNDBUF
+/// of socket(7): the kernel doubles it, and grows it no more).
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn set_send_buffer(listener: &TcpListener, bytes: i32) -> io::Result<()> {
+    let size = size_of::<i32>() as libc::socklen_t;
+    let (level, option) = (libc::SOL_SOCKET, libc::SO_SNDBUF);
+    // SAFETY: the kernel reads one int from a live variable.
+    let result =
+        unsafe { libc::setsockopt(listener.as_raw_fd(), level, option, (&raw const bytes).cast(), size) };
+    super::check(result).map(drop)
+}
+
 /// Begins to connect and does not wait: the socket, which never blocks, can be written to once it is connected or has failed.
 ///
 /// # Errors

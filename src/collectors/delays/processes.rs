@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::containers::InstanceId;
 use crate::limits;
+use crate::memory::{self, Use};
 use crate::netlink::taskstats::Delay;
 
 /// Delays in nanoseconds, by [`Delay`].
@@ -53,7 +54,8 @@ impl Processes {
 
     /// Takes note of a process. What one that `is_older` than this agent waited before is not counted.
     pub fn begin(&mut self, pid: u32, instance: InstanceId, start_ticks: u64, round: u32, is_older: bool) {
-        if self.known.len() >= limits::PROCESSES && !self.known.contains_key(&pid) {
+        let is_full = self.known.len() >= limits::PROCESSES || !memory::admits(Use::Keys);
+        if is_full && !self.known.contains_key(&pid) {
             self.refused += 1;
             return;
         }

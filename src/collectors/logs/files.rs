@@ -12,6 +12,7 @@ use crate::host::{Host, read_bounded, seen_by};
 use crate::limits;
 use crate::logs::formats::{Format, cri, docker, local};
 use crate::logs::tail::{Key, Start, Tail};
+use crate::memory::{self, Use};
 use crate::procfs::mountinfo;
 use crate::sys::clock::MonotonicNs;
 use crate::world::World;
@@ -64,7 +65,9 @@ impl Files {
     /// True while one more file of the instance may be followed; counts it as refused otherwise.
     pub fn has_room(&mut self, instance: InstanceId) -> bool {
         let keys = self.by_instance.get(&instance).map_or(0, Vec::len);
-        let has_room = self.by_key.len() < limits::LOG_FILES && keys < limits::LOG_FILES_PER_CONTAINER;
+        let has_room = self.by_key.len() < limits::LOG_FILES
+            && keys < limits::LOG_FILES_PER_CONTAINER
+            && memory::admits(Use::Keys);
         self.refused += u64::from(!has_room);
         has_room
     }

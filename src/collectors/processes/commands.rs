@@ -11,6 +11,7 @@ use crate::containers::InstanceId;
 use crate::error::{Context, Result};
 use crate::host::Host;
 use crate::limits;
+use crate::memory::{self, Use};
 use crate::sys::clock::MonotonicNs;
 use crate::sys::process::Worker;
 use crate::warning;
@@ -72,7 +73,7 @@ impl Commands {
                 known.answer = Answer::Unknown;
             }
             (known.instance, known.stamp, known.pass) = (instance, stamp, self.pass);
-        } else if self.processes.len() < limits::PROCESSES {
+        } else if self.processes.len() < limits::PROCESSES && memory::admits(Use::Keys) {
             let process = Process { instance, stamp, answer: Answer::Unknown, pass: self.pass };
             self.processes.insert(pid, process);
         } else {

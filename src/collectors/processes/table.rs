@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::commands::Stamp;
 use crate::containers::InstanceId;
 use crate::limits;
+use crate::memory::{self, Use};
 use crate::netlink::proc_events::{Event, Told};
 use crate::sys::clock::MonotonicNs;
 
@@ -213,7 +214,7 @@ impl Table {
     }
 
     fn insert(&mut self, pid: u32, process: Process) {
-        if self.processes.len() >= limits::PROCESSES {
+        if self.processes.len() >= limits::PROCESSES || !memory::admits(Use::Keys) {
             self.refused += u64::from(process.owner.is_some());
             return;
         }

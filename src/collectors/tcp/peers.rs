@@ -13,6 +13,7 @@ use super::total::{Actual, Target, Total, Values};
 use crate::error::Result;
 use crate::host::Host;
 use crate::limits;
+use crate::memory::{self, Use};
 use crate::netlink::conntrack::Tuple;
 use crate::network::modules::Conntrack;
 use crate::network::{Answer, Namespaces};
@@ -307,7 +308,9 @@ impl Peers {
         }
         if told.is_ended {
             self.followed.remove(&key);
-        } else if self.followed.len() < limits::TCP_FOLLOWED || self.followed.contains_key(&key) {
+        } else if self.followed.contains_key(&key)
+            || self.followed.len() < limits::TCP_FOLLOWED && memory::admits(Use::Keys)
+        {
             let (number, is_established, round) = (told.number, told.is_established, self.round);
             let values = values.most(before);
             self.followed.insert(key, Followed { number, actual, values, is_established, round });

@@ -11,6 +11,7 @@ pub use crate::containers::owners::instance_of;
 use crate::containers::{Containers, IdentityId, InstanceId};
 use crate::error::Result;
 use crate::limits;
+use crate::memory::{self, Use};
 use crate::sys::clock::MonotonicNs;
 
 /// How long a number whose key is removed is kept at least: no program that found it before that still runs then.
@@ -294,8 +295,9 @@ impl Table {
                             continue;
                         }
                         let mine = (identity, None)..=(identity, Some(Destination::LAST));
+                        let count = self.totals.range(mine).count();
                         entry.folded = entry.target.is_some()
-                            && self.totals.range(mine).count() >= limits::TCP_DESTINATIONS_PER_IDENTITY;
+                            && (count >= limits::TCP_DESTINATIONS_PER_IDENTITY || !memory::admits(Use::Keys));
                     }
                     let target = if entry.folded { None } else { entry.target };
                     self.totals.entry((identity, target)).or_insert_with(|| Total::new(target, now_ns))

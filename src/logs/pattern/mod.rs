@@ -19,6 +19,7 @@ mod table;
 use self::signature::{HOLE, Signature, TOKENS, WILD, hash_tokens, hash_word};
 use self::table::{Hole, Known, Table};
 use super::level::Level;
+use crate::memory::{self, Use};
 
 /// Siblings that make a word a variable.
 const SIBLINGS: u8 = 6;
@@ -237,6 +238,7 @@ impl Patterns {
                 self.rebuild(self.shared);
             }
             let has_room = !self.is_frozen
+                && memory::admits(Use::Patterns)
                 && (self.live[level as usize] < self.caps.patterns || self.makes_room(level, now_s));
             if has_room {
                 let example = &message[..message.len().min(self.caps.example_bytes)];

@@ -31,7 +31,7 @@ thread_local! {
 ///
 /// # Errors
 /// What the kernel says to a new map: EPERM without CAP_BPF.
-fn possible_cpus() -> Result<usize> {
+pub fn possible_cpus() -> Result<usize> {
     if let Some(cpus) = POSSIBLE_CPUS.get() {
         return Ok(cpus);
     }

@@ -20,7 +20,7 @@ use libbpf_sys as raw;
 
 use crate::error::{Error, Reason, Result};
 pub use iterator::Iterator;
-pub use map::Map;
+pub use map::{Map, possible_cpus};
 pub use mark::post_attach_mark;
 pub use object::{Links, Loaded, Object, Program, ProgramInfo, ProgramType, Refusal};
 pub use perf_buffer::{PerfBuffer, Record};

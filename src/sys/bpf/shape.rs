@@ -87,8 +87,27 @@ pub struct MapShape {
     pub value_size: usize,
     /// How many entries it can hold.
     pub max_entries: u32,
+    /// Whether room for all of them is taken at once, as it is unless the object says otherwise.
+    pub is_preallocated: bool,
     /// What the key consists of, by the object's BTF; one field without a name if it is no struct, none if not known.
     pub key: Vec<Field>,
+}
+
+impl MapShape {
+    /// Bytes of kernel memory that it takes from the start, at least: none where entries take theirs as they come.
+    pub fn least_bytes(&self, cpus: usize) -> u64 {
+        /// What stands beside each entry of a hash map (`struct htab_elem`).
+        const ENTRY: usize = 48;
+        let copies = if self.kind.is_per_cpu() { cpus } else { 1 };
+        let values = self.value_size.next_multiple_of(8) * copies;
+        let entry = match self.kind {
+            MapType(raw::BPF_MAP_TYPE_RINGBUF) => 1,
+            kind if kind.is_array() => values,
+            kind if kind.is_table() && self.is_preallocated => ENTRY + self.key_size + values,
+            _ => 0,
+        };
+        entry as u64 * u64::from(self.max_entries)
+    }
 }
 
 /// A piece of a key.
@@ -115,6 +134,7 @@ impl Object {
                     key_size: raw::bpf_map__key_size(map.as_ptr()) as usize,
                     value_size: raw::bpf_map__value_size(map.as_ptr()) as usize,
                     max_entries: raw::bpf_map__max_entries(map.as_ptr()),
+                    is_preallocated: raw::bpf_map__map_flags(map.as_ptr()) & raw::BPF_F_NO_PREALLOC == 0,
                     key: types
                         .map(|types| types.fields(raw::bpf_map__btf_key_type_id(map.as_ptr())))
                         .unwrap_or_default(),
