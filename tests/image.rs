@@ -102,8 +102,7 @@ impl Scene {
         let volume = format!("--volume={}:/data", data.display());
         let shell = "httpd -p 8080; exec busybox nc -l -p 8090 -e sleep 100000";
         runtimes.docker(&["run", "-d", "--name=api", IMAGE, "sh", "-c", shell]);
-        let address =
-            runtimes.docker(&["inspect", "--format={{.NetworkSettings.IPAddress}}", "api"]);
+        let address = runtimes.docker(&["inspect", "--format={{.NetworkSettings.IPAddress}}", "api"]);
         let shell = format!(
             "exec 3>>/var/log/app/main.log; httpd -p 8080; \
              (while sleep 0.1; do sleep 100000 | busybox nc {address} 8090; done) & i=0; while :; do i=$((i+1)); \
@@ -185,10 +184,7 @@ impl Observer<'_> {
         let at = |port: u16| format!("{address}:{port}");
         let facts = [
             ("image", web("container_info", &[("image", IMAGE)])),
-            (
-                "successful",
-                web("container_net_tcp_successful_connects_total", &[("destination", &at(8080))]),
-            ),
+            ("successful", web("container_net_tcp_successful_connects_total", &[("destination", &at(8080))])),
             ("failed", web("container_net_tcp_failed_connects_total", &[("destination", &at(8081))])),
             ("active", web("container_net_tcp_active_connections", &[("destination", &at(8090))])),
             ("outputs", web(logs, &[("source", "stdout/stderr"), ("level", "error")])),
@@ -282,19 +278,34 @@ fn it_runs_as_documented_and_sees_the_host() {
     }
 
     // What each of the rights is for.
+    let delays = "container_resources_cpu_delay_seconds_total";
+    let sizes = "container_resources_disk_size_bytes";
     let without: [(&str, &[&str], &[(&str, &str)]); 4] = [
-        ("--cap-add=SYS_ADMIN", &[], &[]),
-        ("--cap-add=SYS_PTRACE", &[], &[]),
-        ("--cap-add=NET_ADMIN", &[], &[]),
-        ("--pid=host", &[], &[]),
+        (
+            "--cap-add=SYS_ADMIN",
+            &[
+                "container_net_tcp_active_connections",
+                "container_net_tcp_failed_connects_total",
+                "container_net_tcp_listen_info",
+                "container_net_tcp_successful_connects_total",
+                // The kernel tells of processes in the host's network only.
+                "container_processes_started_total",
+            ],
+            &[("tcp", "no_permission")],
+        ),
+        // Nor files that a container writes itself.
+        ("--cap-add=SYS_PTRACE", &[sizes, "file"], &[]),
+        ("--cap-add=NET_ADMIN", &[delays], &[("delays", "no_permission")]),
+        ("--pid=host", &["container_application_type", delays, sizes], &[("delays", "not_supported")]),
     ];
     for (right, families, reasons) in without {
         println!("without {right}");
         let line: Vec<&str> = lines[1].iter().map(String::as_str).filter(|word| *word != right).collect();
         assert_eq!(line.len() + 1, lines[1].len(), "{right}");
         let observer = scene.observe(&line, Some("http://127.0.0.1:9435"));
-        let reasons = reasons.map(|(collector, reason)| (collector.to_owned(), reason.to_owned()));
-        assert_eq!(observer.sees_all_but(families), reasons);
+        let absent = observer.sees_all_but(families);
+        let absent: Vec<(&str, &str)> = absent.iter().map(|(name, reason)| (&**name, &**reason)).collect();
+        assert_eq!(absent, reasons);
         observer.stop();
     }
 }
@@ -303,4 +314,63 @@ fn without_path(config: &str) -> String {
     let (before, behind) = config.split_once("\"PATH=").unwrap_or((config, "\""));
     let behind = behind.split_once('"').map_or("", |(_, behind)| behind.trim_start_matches(','));
     before.to_owned() + behind
+}
+
+/// What `manifests.py check` says, and whether the API would take it.
+fn validate(paths: &[PathBuf]) -> (bool, String) {
+    let mut python = Command::new("/usr/bin/python3");
+    python.arg("-B").arg(file("tests/support/manifests.py")).arg("check");
+    python.arg(file("tests/fixtures/k8s-schemas")).args(paths).env_remove("LD_LIBRARY_PATH");
+    let output = run_command(python, Duration::from_secs(60));
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.success(), text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+fn the_api_takes_the_manifests() {
+    let all = ["daemonset.yaml", "podmonitor.yaml"].map(|name| file("deploy/kubernetes").join(name));
+    let (is_right, said) = validate(&all);
+    println!("{said}");
+    assert!(is_right, "{said}");
+    // Three versions of three kinds, and the operator's own.
+    assert_eq!(said.lines().count(), 10, "{said}");
+    let (_, said) = validate(&[file("deploy/kubernetes/least-privilege.yaml")]);
+    let wrong: Vec<&str> = said.lines().filter(|line| line.contains(": ")).collect();
+    assert!(matches!(&wrong[..], [one] if one.contains("'appArmorProfile' was unexpected")), "{said}");
+    assert!(said.contains("kubernetes-1.30.json DaemonSet\nkubernetes-1.37.json DaemonSet\n"), "{said}");
+}
+
+/// The two forms differ in rights alone.
+#[test]
+fn the_manifests_are_one() {
+    let [all, least] = ["daemonset", "least-privilege"]
+        .map(|name| fs::read_to_string(file(&format!("deploy/kubernetes/{name}.yaml"))).unwrap());
+    let parts = |text: &str| {
+        let (_, text) = text.split_once("\napiVersion").unwrap();
+        let (before, rest) = text.split_once("          securityContext:\n").unwrap();
+        let (_, behind) = rest.split_once("          volumeMounts:\n").unwrap();
+        [before.to_owned(), behind.to_owned()]
+    };
+    assert_eq!(parts(&all), parts(&least));
+}
+
+/// A validator that takes everything would say the same.
+#[test]
+fn mistakes_in_manifests_are_found() {
+    let right = fs::read_to_string(file("deploy/kubernetes/daemonset.yaml")).unwrap();
+    let directory = TempDir::new("manifests");
+    for (what, with) in [
+        ("hostPID: true", "hostPid: true"),
+        ("hostPID: true", "hostPID: \"yes\""),
+        ("privileged: true", "privileged: {}"),
+        ("mountPropagation: HostToContainer", "mountPropagation: [HostToContainer]"),
+        ("containers:", "container:"),
+        ("kind: DaemonSet", "kind: DeamonSet"),
+        ("hostPID: true", "hostPID: true\n      hostPID: true"),
+    ] {
+        assert!(right.contains(what));
+        let path = directory.write("wrong.yaml", right.replace(what, with));
+        let (is_right, said) = validate(&[path]);
+        assert!(!is_right, "{with}: {said}");
+    }
 }
