@@ -14,6 +14,9 @@ use support::{ANSWER, Metrics, TempDir, run_command, until};
 
 const WEB: &str = "/docker/web";
 
+/// Bytes that a registry sends.
+const MAX_PULL: u64 = 1_600_000;
+
 /// What is there of a container that connects, fails to, logs in two ways and has a volume, whoever looks at it.
 const FAMILIES: [&str; 15] = [
     "container_application_type",
@@ -71,7 +74,10 @@ fn the_archive_is_one_file_and_the_same_each_time() {
     let directory = TempDir::new("image");
     let paths = ["one.tar", "two.tar"].map(|name| directory.path().join(name));
     for path in &paths {
-        print!("{}", write_archive(path));
+        let said = write_archive(path);
+        print!("{said}");
+        let size = said.split(' ').nth(2).and_then(|size| size.parse::<u64>().ok()).expect("a size");
+        assert!(size <= MAX_PULL || binary() != file("dist/nodeprobe"), "{said}");
     }
     assert!(fs::read(&paths[0]).unwrap() == fs::read(&paths[1]).unwrap());
     assert_eq!(files_of(&paths[0]), "nodeprobe\n");
@@ -85,6 +91,9 @@ struct Scene {
     /// False where the directory of the test is in no file system of a disk.
     has_disk: bool,
 }
+
+/// A right, what is missing without it, and collectors that are absent, with their reasons.
+type Lack<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, &'a str)]);
 
 /// Somebody who looks at the scene from a container.
 struct Observer<'a> {
@@ -102,7 +111,11 @@ impl Scene {
         let volume = format!("--volume={}:/data", data.display());
         let shell = "httpd -p 8080; exec busybox nc -l -p 8090 -e sleep 100000";
         runtimes.docker(&["run", "-d", "--name=api", IMAGE, "sh", "-c", shell]);
-        let address = runtimes.docker(&["inspect", "--format={{.NetworkSettings.IPAddress}}", "api"]);
+        let address = runtimes.docker(&[
+            "inspect",
+            "--format={{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
+            "api",
+        ]);
         let shell = format!(
             "exec 3>>/var/log/app/main.log; httpd -p 8080; \
              (while sleep 0.1; do sleep 100000 | busybox nc {address} 8090; done) & i=0; while :; do i=$((i+1)); \
@@ -122,7 +135,7 @@ impl Scene {
         // A machine may lack capabilities that docker gives whoever is privileged.
         self.runtimes.docker(&[&["run", "-d", "--name=nodeprobe", "--runtime=here"], words].concat());
         let url = url.map(str::to_owned).unwrap_or_else(|| {
-            let format = "--format={{.NetworkSettings.IPAddress}}";
+            let format = "--format={{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
             let address = self.runtimes.docker(&["inspect", format, "nodeprobe"]);
             format!("http://{address}:9435")
         });
@@ -277,10 +290,25 @@ fn it_runs_as_documented_and_sees_the_host() {
         observer.stop();
     }
 
+    // As somebody has it who replaces coroot-node-agent: names are read through /proc/1/root, where the machine's own docker
+    // is, and not that of the test.
+    let line = "--privileged --pid host -v /sys/kernel/debug:/sys/kernel/debug:rw -v /sys/fs/cgroup:/host/sys/fs/cgroup:ro \
+                ghcr.io/coroot/coroot-node-agent --cgroupfs-root=/host/sys/fs/cgroup";
+    println!("{line}");
+    docker(&["tag", "nodeprobe", "ghcr.io/coroot/coroot-node-agent"]);
+    let observer = scene.observe(&line.split(' ').collect::<Vec<_>>(), None);
+    let id = format!("/docker/{}", &docker(&["inspect", "--format={{.Id}}", "web"])[..12]);
+    until("connections are seen", ANSWER, || {
+        let metrics = observer.scrape();
+        let count = metrics.sum("container_net_tcp_successful_connects_total", &[("container_id", &id)]);
+        (count >= 1.0).then_some(())
+    });
+    observer.stop();
+
     // What each of the rights is for.
     let delays = "container_resources_cpu_delay_seconds_total";
     let sizes = "container_resources_disk_size_bytes";
-    let without: [(&str, &[&str], &[(&str, &str)]); 4] = [
+    let without: [Lack; 4] = [
         (
             "--cap-add=SYS_ADMIN",
             &[
@@ -296,7 +324,19 @@ fn it_runs_as_documented_and_sees_the_host() {
         // Nor files that a container writes itself.
         ("--cap-add=SYS_PTRACE", &[sizes, "file"], &[]),
         ("--cap-add=NET_ADMIN", &[delays], &[("delays", "no_permission")]),
-        ("--pid=host", &["container_application_type", delays, sizes], &[("delays", "not_supported")]),
+        (
+            "--pid=host",
+            &[
+                "container_application_type",
+                // Those from before the start.
+                "container_net_tcp_active_connections",
+                "container_net_tcp_listen_info",
+                delays,
+                sizes,
+                "file",
+            ],
+            &[("delays", "not_supported")],
+        ),
     ];
     for (right, families, reasons) in without {
         println!("without {right}");

@@ -161,16 +161,17 @@ struct Started {
 fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Started {
     let mut command = Command::new(BINARY);
     command.args(arguments).env_clear().envs(environment.iter().copied());
-    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect(BINARY);
-    let mut said = Vec::new();
-    for line in BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok) {
-        said.push(line.clone());
+    let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect(BINARY);
+    let mut started = Started { child, said: Vec::new(), address: ([127, 0, 0, 1], 0).into() };
+    let stderr = started.child.stderr.take().expect("a pipe");
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        started.said.push(line.clone());
         if let Some((_, url)) = line.split_once(" serves http://") {
-            let address = url.split('/').next().unwrap_or_default();
-            return Started { child, said, address: address.parse().expect("an address") };
+            started.address = url.split('/').next().unwrap_or_default().parse().expect("an address");
+            return started;
         }
     }
-    panic!("{arguments:?} {environment:?}: {said:#?}");
+    panic!("{arguments:?} {environment:?}: {:#?}", started.said);
 }
 
 impl Started {
