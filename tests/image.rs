@@ -117,7 +117,8 @@ impl Scene {
             "api",
         ]);
         let shell = format!(
-            "exec 3>>/var/log/app/main.log; httpd -p 8080; \
+            "exec 3>>/var/log/app/main.log; busybox chown 1000 /var/log/app/main.log; \
+             busybox chmod 600 /var/log/app/main.log; httpd -p 8080; \
              (while sleep 0.1; do sleep 100000 | busybox nc {address} 8090; done) & i=0; while :; do i=$((i+1)); \
              wget -q -O - http://{address}:8080/ 2>/dev/null; wget -q -O - http://{address}:8081/ 2>/dev/null; \
              echo \"ERROR cannot reach host$i: refused\"; echo \"ERROR disk $i is full\" >&3; sleep 0.2; done"
@@ -308,7 +309,7 @@ fn it_runs_as_documented_and_sees_the_host() {
     // What each of the rights is for.
     let delays = "container_resources_cpu_delay_seconds_total";
     let sizes = "container_resources_disk_size_bytes";
-    let without: [Lack; 4] = [
+    let without: [Lack; 5] = [
         (
             "--cap-add=SYS_ADMIN",
             &[
@@ -323,6 +324,8 @@ fn it_runs_as_documented_and_sees_the_host() {
         ),
         // Nor files that a container writes itself.
         ("--cap-add=SYS_PTRACE", &[sizes, "file"], &[]),
+        // That file is another user's alone.
+        ("--cap-add=DAC_READ_SEARCH", &["file"], &[]),
         ("--cap-add=NET_ADMIN", &[delays], &[("delays", "no_permission")]),
         (
             "--pid=host",
