@@ -149,7 +149,7 @@ impl Scene {
 impl Observer<'_> {
     fn get(&self, path: &str) -> Result<String, String> {
         let url = format!("{}{path}", self.url);
-        self.scene.runtimes.try_run(&["curl", "-sfS", "--max-time", "10", &url])
+        self.scene.runtimes.try_run(&["curl", "-sfS", "--max-time", "20", &url])
     }
 
     #[track_caller]
