@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euc
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build bpf test check fuzz bench soak size install uninstall clean vendor docs syscalls
+.PHONY: help run build bpf test check fuzz bench soak size install uninstall clean vendor docs syscalls image
 
 # auto: Rust's ready-made musl target, or a std compiled here when that cannot be had.  build: always compile std.
 STD ?= auto
@@ -77,6 +77,13 @@ soak: build ## what stays when containers come and go for half an hour (ARGS=--q
 size: build ## show the binary's size by section; fails above 3 MiB
 	@llvm-size -A dist/nodeprobe | awk 'NR > 2 && $$2 >= 1024'
 	@size=$$(stat -c %s dist/nodeprobe); echo "dist/nodeprobe: $$size bytes, limit $(MAX_SIZE)"; [ $$size -le $(MAX_SIZE) ]
+
+image: build ## the container image as archives, dist/nodeprobe-image*.tar; no daemon needed (docker load, podman load)
+	@rm -rf dist/image && install -D -m 755 dist/nodeprobe dist/image/amd64/nodeprobe
+	@deploy/image.sh dist/nodeprobe amd64 dist/nodeprobe-image.tar
+	@for pair in aarch64=arm64 armv7=arm; do [ ! -e dist/$${pair%=*}/nodeprobe ] || { \
+		install -D -m 755 dist/$${pair%=*}/nodeprobe dist/image/$${pair#*=}/nodeprobe; \
+		deploy/image.sh dist/$${pair%=*}/nodeprobe $${pair#*=} dist/nodeprobe-image-$${pair#*=}.tar; }; done
 
 docs: ## write docs/METRICS.md and docs/FLAGS.md anew from the code
 	@vendor/setup.sh build

@@ -15,6 +15,7 @@ use crate::memory::{self, Use};
 use crate::network::Namespaces;
 use crate::registry::ConstLabels;
 use crate::sys::clock::{self, MonotonicNs};
+use crate::sys::process;
 
 /// What collectors know about the host and about each other.
 pub struct World {
@@ -59,6 +60,11 @@ impl World {
     /// The world at the start: nothing but flags, files and names. `open_files` is the limit of descriptors.
     pub fn new(config: Config, open_files: u64) -> World {
         let host = Host::new(&config.root, config.cgroupfs_root.as_deref());
+        // In a container with a cgroup namespace, paths of cgroups would begin at its own. Where this is refused, they do:
+        // cgroups are then found by their directories alone.
+        if host.is_live() {
+            let _ = process::join_namespace(&host.proc("1/ns/cgroup"));
+        }
         let node = Node::read(&host);
         let mut cloud = Metadata::default();
         cloud.take_flags(&config.cloud);

@@ -20,7 +20,9 @@ build="clang=clang llvm=llvm-strip musl-tools=musl-gcc linux-libc-dev=/usr/inclu
  flex=flex bison=bison gawk=gawk gcc=gcc libc6-dev=/usr/include/stdlib.h util-linux=flock"
 bpf="clang=clang llvm=llvm-strip bpftool=bpftool linux-libc-dev=/usr/include/linux/bpf.h"
 check="clang-format=clang-format"
-test="prometheus=promtool prometheus=prometheus curl=curl python3=python3 iproute2=ip util-linux=unshare
+python=/usr/lib/python3/dist-packages
+test="python3-yaml=$python/yaml/__init__.py python3-jsonschema=$python/jsonschema/__init__.py
+ prometheus=promtool prometheus=prometheus curl=curl python3=python3 iproute2=ip util-linux=unshare
  procps=pkill strace=strace nftables=nft containerd=containerd docker.io=dockerd docker.io=docker podman=podman
  runc=runc busybox-static=busybox systemd=journalctl
  systemd-journal-remote=/lib/systemd/systemd-journal-remote"

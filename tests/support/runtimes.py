@@ -1,14 +1,17 @@
 """Container runtimes with their usual paths, seen by nobody else; and a client of the runtime interface of Kubernetes.
 
 `runtimes.py hold DIRECTORY [DAEMON]...` has a mount namespace of its own, where /etc is a copy and /run and /var/lib are
-empty, starts daemons there, says `ready`, and ends all that came of them when its standard input ends.
+empty, starts daemons there, says `ready`, and ends all that came of them when its standard input ends. With the word
+`network` docker has its usual bridge, for which the caller has made a network namespace.
 `runtimes.py pod NAMESPACE POD CONTAINER CGROUP IMAGE SHELL`, in that namespace, runs a pod and says its id and that of the
 container; `again POD_ID NAMESPACE ...` puts another container into it, `end ID` removes that, `remove POD_ID` the pod.
+`runtimes.py lower ARGUMENTS OF RUNC` takes from a container about to be made what this machine does not have to give.
 """
 import ctypes, hashlib, io, json, os, platform, select, shutil, signal, socket, struct, subprocess, sys, tarfile, time
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_CHILD_SUBREAPER = 36
+MS_REC_SHARED = 1 << 20 | 1 << 14
 CONTAINERD = "/run/containerd/containerd.sock"
 # Neither overlay nor AppArmor, which a machine may lack, and no raising of limits, which a container may not do.
 CONFIG = """version = 2
@@ -19,6 +22,8 @@ CONFIG = """version = 2
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "native"
 """
+# Those that containers inside of others often do not have, by their numbers in linux/capability.h.
+CAPABILITIES = {"CAP_SYS_MODULE": 16, "CAP_SYS_RAWIO": 17, "CAP_SYS_BOOT": 22, "CAP_SYS_RESOURCE": 24, "CAP_SYS_TIME": 25}
 # Where runtimes make cgroups for containers.
 TOPS = ("docker", "libpod_parent", "kubepods", "default", "apart", "k8s.io", "moby")
 
@@ -140,6 +145,31 @@ def end(before):
                 time.sleep(0.02)
 
 
+def runc(directory):
+    """A runtime for containers that are to have all rights: docker asks for capabilities that a machine may lack."""
+    path = f"{directory}/runc"
+    with open(path, "w") as file:
+        lower = f"{sys.executable} -S -E -B {os.path.abspath(__file__)} lower"
+        file.write(f'#!/bin/sh\ncase " $* " in *" create "*) {lower} "$@" || exit ;; esac\nexec runc "$@"\n')
+    os.chmod(path, 0o755)
+    return path
+
+
+def lower(arguments):
+    """Leaves a container those of its capabilities that this process has."""
+    path = arguments[arguments.index("--bundle") + 1] + "/config.json"
+    with open("/proc/self/status") as file:
+        held = int(next(line for line in file if line.startswith("CapBnd:")).split()[1], 16)
+    with open(path) as file:
+        spec = json.load(file)
+    for kind, names in spec["process"]["capabilities"].items():
+        spec["process"]["capabilities"][kind] = [
+            name for name in names if name not in CAPABILITIES or held >> CAPABILITIES[name] & 1
+        ]
+    with open(path, "w") as file:
+        json.dump(spec, file)
+
+
 def daemon(name, directory, command, is_ready):
     with open(f"{directory}/{name}.log", "wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -166,6 +196,10 @@ def hold(directory, daemons):
         mount("none", "/run", "tmpfs")
         mount("none", "/var/lib", "tmpfs")
         os.makedirs("/run/lock", exist_ok=True)
+        if "network" in daemons:
+            subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+            # As systemd has it, and -v /:/host:rslave wants it.
+            mount("none", "/", flags=MS_REC_SHARED)
         tar = rootfs(directory)
         # Without CAP_SYS_RESOURCE nobody may raise the hard limit.
         limit = os.popen("ulimit -Hn").read().strip()
@@ -185,9 +219,11 @@ def hold(directory, daemons):
                 os.makedirs("/etc/docker")
                 with open("/etc/docker/daemon.json", "w") as file:
                     json.dump({"data-root": root}, file)
-            command = ["dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs"]
+            command = ["dockerd", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs"]
+            command += [] if "network" in daemons else ["--bridge=none"]
             command += ["--exec-opt=native.cgroupdriver=cgroupfs", f"--default-ulimit=nofile=1024:{limit}"]
             command += ["--containerd", CONTAINERD] if "containerd" in daemons else []
+            command += [f"--add-runtime=here={runc(directory)}"]
             daemon("dockerd", directory, command, ["docker", "version"])
         print("ready", flush=True)
         while not select.select([0], [], [], 0.05)[0] or os.read(0, 4096):
@@ -306,6 +342,8 @@ if __name__ == "__main__":
         namespace, pod, _, cgroup = arguments[:4]
         pod_id = call("RunPodSandbox", message((1, sandbox(namespace, pod, cgroup)[1])))
         print(pod_id, container(pod_id, *arguments))
+    elif verb == "lower":
+        lower(arguments)
     elif verb == "again":
         print(container(*arguments))
     elif verb == "end":

@@ -22,10 +22,13 @@ pub const IMAGE: &str = "test/busybox:2.1";
 pub struct Runtimes {
     holder: Child,
     directory: TempDir,
+    /// With a network namespace of their own.
+    apart: bool,
 }
 
 impl Runtimes {
-    /// Starts these daemons: `containerd`, `dockerd`, `dockerd=DATA_ROOT`. `None`, and a line that says why, on a machine that
+    /// Starts these daemons: `containerd`, `dockerd`, `dockerd=DATA_ROOT`; with `network` among them docker has its bridge, in
+    /// a network namespace of its own. `None`, and a line that says why, on a machine that
     /// lets nobody run containers; it panics when a daemon does not start elsewhere.
     #[track_caller]
     pub fn start(daemons: &[&str]) -> Option<Runtimes> {
@@ -35,6 +38,8 @@ impl Runtimes {
         }
         let directory = TempDir::new("runtimes");
         let mut command = Command::new("unshare");
+        let apart = daemons.contains(&"network");
+        command.args(apart.then_some("--net"));
         command
             .args(["--mount", PYTHON, "-S", "-E", "-B", HELPER, "hold"])
             .arg(directory.path())
@@ -44,7 +49,7 @@ impl Runtimes {
         let mut holder = command.spawn().unwrap_or_else(|error| panic!("unshare: {error}"));
         let mut line = String::new();
         BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let runtimes = Runtimes { holder, directory };
+        let runtimes = Runtimes { holder, directory, apart };
         assert_eq!(line, "ready\n", "{daemons:?} did not start; `make test` installs them");
         Some(runtimes)
     }
@@ -59,7 +64,8 @@ impl Runtimes {
     /// Runs a program with the runtimes; what it printed without the last newline, or its complaint.
     pub fn try_run(&self, words: &[&str]) -> Result<String, String> {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--mount=/proc/{}/ns/mnt", self.holder.id())).args(words);
+        command.arg(format!("--mount=/proc/{}/ns/mnt", self.holder.id()));
+        command.args(self.apart.then(|| format!("--net=/proc/{}/ns/net", self.holder.id()))).args(words);
         command.env_remove("LD_LIBRARY_PATH");
         let output = run_command(command, PATIENCE);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
