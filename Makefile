@@ -78,9 +78,10 @@ size: build ## show the binary's size by section; fails above 3 MiB
 	@llvm-size -A dist/nodeprobe | awk 'NR > 2 && $$2 >= 1024'
 	@size=$$(stat -c %s dist/nodeprobe); echo "dist/nodeprobe: $$size bytes, limit $(MAX_SIZE)"; [ $$size -le $(MAX_SIZE) ]
 
-docs: ## write docs/METRICS.md and docs/FLAGS.md anew from the code
+docs: ## write docs/METRICS.md, docs/FLAGS.md, dashboards and alerts anew from the code
 	@vendor/setup.sh build
 	@RUNNER=env NODEPROBE_UPDATE=1 $(CARGO) test --locked --test docs
+	@RUNNER=env NODEPROBE_UPDATE=1 $(CARGO) test --locked --test dashboards -- files_are_up_to_date
 
 syscalls: ## write the table of system calls anew from this machine's kernel headers
 	@vendor/setup.sh build
