@@ -32,7 +32,7 @@ fn promtool_accepts_a_live_scrape() {
 fn prometheus_scrapes_and_answers() {
     let live = Agent::start(&[]);
     let fixture = Agent::start(&[&format!("--root={FIXTURE}")]);
-    let mut prometheus = Prometheus::start(&[("live", &live), ("fixture", &fixture)], None);
+    let mut prometheus = Prometheus::start(&[("live", &live), ("fixture", &fixture)], 1, None);
     until("prometheus answers", PATIENCE, || prometheus.value("vector(1)"));
     prometheus.becomes("up{job=\"live\"}", 1.0);
     prometheus.becomes("up{job=\"fixture\"}", 1.0);

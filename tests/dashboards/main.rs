@@ -264,7 +264,7 @@ fn every_query_answers() {
     let began = Instant::now();
     let scenario = Scenario::start();
     let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join(ALERTS);
-    let mut prometheus = Prometheus::start(&[("nodeprobe", &scenario.agent)], Some(&rules));
+    let mut prometheus = Prometheus::start(&[("nodeprobe", &scenario.agent)], 2, Some(&rules));
     until("prometheus answers", ANSWER, || prometheus.value("vector(1)"));
     // Programs this kernel cannot run, with their metrics.
     let refused = Scenario::refused(&scenario.agent.scrape());

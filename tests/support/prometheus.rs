@@ -20,13 +20,14 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts a server that scrapes `jobs`, names with agents, every second, and has these rules.
+    /// Starts a server that scrapes `jobs`, names with agents, every so many `seconds`, and evaluates these rules as often.
     #[track_caller]
-    pub fn start(jobs: &[(&str, &Agent)], rules: Option<&Path>) -> Prometheus {
+    pub fn start(jobs: &[(&str, &Agent)], seconds: u32, rules: Option<&Path>) -> Prometheus {
         let directory = TempDir::new("prometheus");
-        let mut config =
-            "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\nscrape_configs:\n"
-                .to_owned();
+        let mut config = format!(
+            "global: {{scrape_interval: {seconds}s, scrape_timeout: {seconds}s, evaluation_interval: {seconds}s}}\n\
+             scrape_configs:\n"
+        );
         for (name, agent) in jobs {
             let address = agent.address();
             config += &format!("- job_name: {name}\n  static_configs: [{{targets: [\"{address}\"]}}]\n");
