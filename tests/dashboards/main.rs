@@ -33,7 +33,7 @@ use nodeprobe::programs::builtin;
 use scenario::{EXCEPTIONS, Exception, Expect, Scenario};
 use support::cgroup::turn;
 use support::prometheus::Prometheus;
-use support::{ANSWER, TempDir, run_command, until};
+use support::{Metrics, TempDir, run_command, until};
 
 /// All dashboards.
 const DASHBOARDS: [&Dashboard; 5] = [
@@ -228,7 +228,7 @@ fn queries() -> Vec<Asked> {
                 for variable in dashboard.variables {
                     text = text.replace(&format!("\"${}\"", variable.name), "\".*\"");
                 }
-                let text = text.replace("$__rate_interval", "20s").replace("$__range", "30s");
+                let text = text.replace("$__rate_interval", "30s").replace("$__range", "30s");
                 assert!(!text.contains("[$"), "{text}");
                 let of = format!("{}: {} {}", dashboard.name, panel.title, panel.queries[at].0);
                 all.push(Asked { of, text, families: families(&query) });
@@ -244,7 +244,7 @@ fn queries() -> Vec<Asked> {
     for alert in rules::all() {
         let query = rules::query(alert);
         // What is to be absent is there.
-        let text = query.unconditional(alert.query, "20s").replace("absent(", "(");
+        let text = query.unconditional(alert.query, "30s").replace("absent(", "(");
         all.push(Asked { of: alert.name.to_owned(), text, families: families(&query) });
     }
     all
@@ -264,10 +264,11 @@ fn every_query_answers() {
     let began = Instant::now();
     let scenario = Scenario::start();
     let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join(ALERTS);
-    let mut prometheus = Prometheus::start(&[("nodeprobe", &scenario.agent)], 2, Some(&rules));
-    until("prometheus answers", ANSWER, || prometheus.value("vector(1)"));
+    let mut prometheus = Prometheus::start(&[("nodeprobe", &scenario.agent)], 3, Some(&rules));
+    until("prometheus answers", PATIENCE, || prometheus.value("vector(1)"));
     // Programs this kernel cannot run, with their metrics.
-    let refused = Scenario::refused(&scenario.agent.scrape());
+    let metrics = until("the agent answers", PATIENCE, || scenario.agent.try_get("/metrics").ok());
+    let refused = Scenario::refused(&Metrics::parse(metrics.text()));
     println!("programs this kernel refuses: {refused:?}");
     let unavailable: Vec<String> = builtin::get(&refused.iter().map(String::as_str).collect::<Vec<_>>())
         .into_iter()
@@ -310,12 +311,12 @@ fn every_query_answers() {
     }
 
     // Prometheus itself evaluates the rules, and some do fire.
-    let rules = until("rules were evaluated", ANSWER, || {
+    let rules = until("rules were evaluated", PATIENCE, || {
         prometheus.get("/api/v1/rules").ok().filter(|rules| !rules.contains("\"health\":\"unknown\""))
     });
     assert_eq!(rules.matches("\"health\":\"ok\"").count(), rules::all().count(), "{rules}");
     assert!(!rules.contains("error expanding template"), "{rules}");
-    until("the alert about kills", ANSWER, || {
+    until("the alert about kills", PATIENCE, || {
         let expression = "count(ALERTS{alertname=\"ContainerOomKilled\", alertstate=\"firing\"})";
         prometheus.value(expression).filter(|count| *count >= 1.0)
     });

@@ -285,7 +285,6 @@ impl Scenario {
             &format!("--log-file={}", log.display()),
             &format!("--container-rules={}", rules.display()),
             "--container-label=team",
-            "--interval=2s",
         ]);
         let (client, servers) = (Netns::new("client"), Netns::new("servers"));
         client.cable("eth0", &["10.82.1.1/24"], &servers, "eth0", &["10.82.1.2/24"]);
