@@ -85,9 +85,10 @@ image: build ## the container image as archives, dist/nodeprobe-image*.tar; no d
 		install -D -m 755 dist/$${pair%=*}/nodeprobe dist/image/$${pair#*=}/nodeprobe; \
 		deploy/image.sh dist/$${pair%=*}/nodeprobe $${pair#*=} dist/nodeprobe-image-$${pair#*=}.tar; }; done
 
-docs: ## write docs/METRICS.md and docs/FLAGS.md anew from the code
+docs: ## write docs/METRICS.md, docs/FLAGS.md, dashboards and alerts anew from the code
 	@vendor/setup.sh build
 	@RUNNER=env NODEPROBE_UPDATE=1 $(CARGO) test --locked --test docs
+	@RUNNER=env NODEPROBE_UPDATE=1 $(CARGO) test --locked --test dashboards -- files_are_up_to_date
 
 syscalls: ## write the table of system calls anew from this machine's kernel headers
 	@vendor/setup.sh build

@@ -19,6 +19,7 @@ pub mod cgroup;
 mod clang;
 pub mod imds;
 pub mod netns;
+pub mod prometheus;
 pub mod puppet;
 pub mod runtimes;
 pub mod tcp;
