@@ -33,6 +33,7 @@ pub mod metric;
 pub mod netlink;
 pub mod network;
 pub mod number;
+pub mod page;
 pub mod procfs;
 pub mod programs;
 pub mod registry;

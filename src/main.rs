@@ -10,7 +10,7 @@ use nodeprobe::error::{Context, Result};
 use nodeprobe::host::Host;
 use nodeprobe::http::Http;
 use nodeprobe::programs::{check, running, schema};
-use nodeprobe::sys::{bpf, capabilities, clock, process, signal::Signals};
+use nodeprobe::sys::{bpf, capabilities, process, signal::Signals};
 use nodeprobe::{doctor, error, info, logs, stderr, systemd, top};
 
 /// A bad flag, a taken port, a collector that must work and cannot; or, later, a loop that cannot wait any more.
@@ -63,7 +63,7 @@ fn run(config: Config) -> Result<()> {
         return Ok(());
     }
     systemd::notify("STATUS=opening collectors");
-    let http = Http::open(&config.listen, &config.telemetry_path, config.debug, clock::monotonic_ns())?;
+    let http = Http::open(&config.listen, &config.telemetry_path, config.debug)?;
     let signals = Signals::open()?;
     process::reap_children_automatically();
     let path = config.telemetry_path.clone();
