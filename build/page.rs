@@ -14,7 +14,8 @@ pub fn join(out: &Path) {
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
     };
     let style = squeeze_style(&read("page.css"));
-    let script: String = ["metrics.js", "draw.js", "map.js", "page.js"].map(|name| squeeze_script(&read(name))).concat();
+    let script: String =
+        ["metrics.js", "draw.js", "map.js", "page.js"].map(|name| squeeze_script(&read(name))).concat();
     let page: String = read("page.html").lines().map(|line| format!("{}\n", line.trim())).collect();
     let version = env::var("CARGO_PKG_VERSION").expect("cargo sets it");
     let page =

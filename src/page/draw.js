@@ -43,7 +43,8 @@ const scaled = (units, step) => orDash(v => {
 	}
 	return (at || v % 1 ? short(v) : String(v)) + units[at];
 });
-const count = scaled(['', ' k', ' M', ' G', ' T'], 1000);
+const thousands = scaled(['', ' k', ' M', ' G', ' T'], 1000);
+const count = v => Number.isInteger(v) && v < 10000 ? String(v) : thousands(v);
 const bytes = scaled([' B', ' KiB', ' MiB', ' GiB', ' TiB'], 1024);
 const perSecond = orDash(v => count(v) + '/s');
 const flow = orDash(v => bytes(v) + '/s');
@@ -54,6 +55,23 @@ const age = orDash(v => v >= 172800 ? `${Math.floor(v / 86400)} d ${Math.floor(v
 	: v >= 3600 ? `${Math.floor(v / 3600)} h ${Math.floor(v / 60) % 60} min`
 	: v >= 60 ? `${Math.floor(v / 60)} min` : `${Math.floor(v)} s`);
 const clock = at => new Date(at).toLocaleTimeString([], { hour12: false });
+
+// The last part of a container's name; of Kubernetes' the pod too, since many containers are called app.
+const brief = id => id.match(id.startsWith('/k8s') ? /[^/]*\/[^/]*$/ : /[^/]*$/)[0] || id;
+
+const pen = document.createElement('canvas').getContext('2d');
+function measure(text, font) {
+	pen.font = font + getComputedStyle(document.body).fontFamily;
+	return pen.measureText(text).width;
+}
+
+// As much of the text as has room.
+function fit(text, width, font) {
+	let length = text.length;
+	if (measure(text, font) <= width) return text;
+	while (length && measure(text.slice(0, length) + '…', font) > width) length--;
+	return text.slice(0, length) + '…';
+}
 
 let needle = '';
 const matches = text => !needle || text.toLowerCase().includes(needle);

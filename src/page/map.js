@@ -57,9 +57,6 @@ function readEdges() {
 	return edges.sort((a, b) => b.weight - a.weight || (a.from + a.to < b.from + b.to ? -1 : 1));
 }
 
-const brief = id => id.startsWith('/') ? id.slice(id.lastIndexOf('/') + 1) : id;
-const cutTo = (text, length) => text.length > length ? text.slice(0, length - 1) + '…' : text;
-
 // Gives each node a layer to the right of those that connect to it, but for edges that close a circle.
 function layer(nodes, edges) {
 	for (const edge of edges) {
@@ -237,16 +234,16 @@ function drawBox(node, x, width) {
 	const container = containers.get(node.id);
 	const group = svg('g', { class: container ? 'box' : 'box outside', transform: `translate(${x} ${(node.y - 18).toFixed(1)})` },
 		svg('title', {}, node.id), svg('rect', { width, height: 36, rx: 6 }));
-	group.append(svg('text', { x: 10, y: 15 }, cutTo(brief(node.id), Math.floor((width - 18) / 7))));
+	group.append(svg('text', { x: 10, y: 15 }, fit(container ? brief(node.id) : node.id, width - 18, '600 12px ')));
 	const under = container ? container.app || container.under : 'outside';
-	group.append(svg('text', { x: 10, y: 29, class: 'under' }, cutTo(under, Math.floor((width - 18) / 5.8))));
+	group.append(svg('text', { x: 10, y: 29, class: 'under' }, fit(under, width - 18, '10.5px ')));
 	return group;
 }
 
 // At the first of its places where nothing is yet; if there is none, the tooltip and the table must do.
 function drawLabel({ words, failed, spots }, taken, drawn) {
 	const lines = [words, failed].filter(Boolean);
-	const [w, h] = [Math.max(...lines.map(line => line.length)) * 6.2 + 6, lines.length * 13 + 2];
+	const [w, h] = [Math.max(...lines.map(line => measure(line, '600 11px '))) + 8, lines.length * 13 + 3];
 	const free = ([x, y]) => taken.every(box => x + w / 2 < box.x || x - w / 2 > box.x + box.w || y + h / 2 < box.y || y - h / 2 > box.y + box.h);
 	const spot = spots.find(free);
 	if (!spot) return;
@@ -254,15 +251,17 @@ function drawLabel({ words, failed, spots }, taken, drawn) {
 	taken.push({ x: x - w / 2, y: y - h / 2, w, h });
 	const text = svg('text', { class: 'says', x, y: y - h / 2 + 11 }, words);
 	if (failed) text.append(svg('tspan', { x, dy: words ? 13 : 0, class: 'bad' }, failed));
-	drawn.append(text);
+	drawn.append(svg('rect', { x: x - w / 2, y: y - h / 2, width: w, height: h, rx: 4, class: 'plate' }), text);
 }
 
 function drawEdges(edges) {
+	if (!$('edges').closest('details').open) return;
 	drawTable('edges', [['From'], ['To'], ['Connects', '', 'n'], ['Failed', '', 'n'], ['Open', '', 'n'], ['Latency', '', 'n'], ['Sent', '', 'n'], ['Received', '', 'n'], ['Retransmits', '', 'n']],
 		edges.slice(0, 200).map(it => [it.from, it.to, perSecond(it.rate), [perSecond(it.failed), it.failed > 0.001 ? 'n bad' : 'n'], count(it.active), time(it.latency),
 			flow(it.sent), flow(it.received), perSecond(it.again)]));
 }
 
+$('edges').closest('details').addEventListener('toggle', drawMap);
 $('map-more').lastChild.addEventListener('click', () => {
 	most *= 2;
 	drawMap();

@@ -25,15 +25,14 @@ function nodeTiles() {
 			facts: busy.filter(([, share], at) => at < 2 || share > 0.001).slice(0, 5).map(([mode, share]) => [mode, percent(share), mode]),
 		});
 	}
-	const [total, free, available, cached] = ['total', 'free', 'available', 'cached']
+	const [total, free, available] = ['total', 'free', 'available']
 		.map(word => only(`node_resources_memory_${word}_bytes`)?.value);
 	if (total) {
 		const used = 1 - available / total;
 		tiles.push({
 			title: 'Memory', big: percent(used), of: `of ${bytes(total)}`, lines: [history('memory', used)],
 			bar: [['used', used], ['cached', (available - free) / total]],
-			facts: [['used', bytes(total - available), 'used'], ['reclaimable', bytes(available - free), 'cached'],
-				['page cache', bytes(cached)], ['free', bytes(free)]],
+			facts: [['used', bytes(total - available), 'used'], ['cache', bytes(available - free), 'cached'], ['free', bytes(free)]],
 		});
 	}
 	const stalls = ['cpu', 'memory', 'io', 'irq'].map(what => [what,
@@ -68,7 +67,7 @@ function nodeTiles() {
 			facts: busiest(received.map(({ labels: { interface: name }, rate }) => {
 				const out = sent.find(s => s.labels.interface === name)?.rate;
 				const up = all('node_net_interface_up').find(s => s.labels.interface === name)?.value;
-				return [name, up === 0 ? 'down' : `${flow(rate)} in, ${flow(out)} out`, rate];
+				return [name, up === 0 ? 'down' : `↓ ${flow(rate)} ↑ ${flow(out)}`, rate];
 			}), 4).map(([name, text]) => [name, text]),
 		});
 	}
@@ -98,6 +97,7 @@ function drawNode() {
 		say(under, of);
 		under.classList.toggle('bad', !!bad);
 		spark(drawing, lines);
+		drawing.classList.toggle('none', !lines.length);
 		stack.hidden = !bar.length;
 		fill(stack, bar, () => el('i'), (part, [name, share]) => {
 			part.className = 'm-' + name;
@@ -131,8 +131,7 @@ function readContainers() {
 		const id = s.labels.container_id;
 		let c = containers.get(id);
 		if (!c) {
-			const cut = id.lastIndexOf('/') + 1;
-			containers.set(id, c = { id, name: id.slice(cut) || id, prefix: id.slice(0, cut), cpus: new History(), turn: 0 });
+			containers.set(id, c = { id, name: brief(id), place: id.slice(1, -brief(id).length - 1), cpus: new History(), turn: 0 });
 		}
 		if (c.turn !== turn) {
 			c.turn = turn;
@@ -172,7 +171,7 @@ function readContainers() {
 		}
 		c.share = c.memory / c.memoryLimit;
 		c.cpus.add(c.cpu);
-		c.under = [c.prefix.replace(/^\/|\/$/g, ''), c.app, c.image].filter(Boolean).join(' · ');
+		c.under = [c.place, c.app, c.image].filter(Boolean).join(' · ');
 		c.text = `${c.id} ${c.under}`;
 	}
 }
@@ -320,11 +319,11 @@ function drawLogs() {
 	const levels = LEVELS.map(level => [level, sum(found.filter(s => s.labels.level === level).map(perMinute).map(value => ({ value })))]);
 	const loud = levels.filter(([, rate]) => rate > 0.005).map(([level, rate]) => `${short(rate)} ${level}`);
 	say($('logs-n'), `${found.length} known` + (loud.length ? '; a minute: ' + loud.join(', ') : ''));
-	drawTable('patterns', [['Level'], ['A minute', 'Messages in a minute, of the last half minute', 'n'], ['In all', 'Messages since the container was first seen', 'n'],
+	drawTable('patterns', [['Level'], ['A minute', 'Messages in a minute, as of the last half minute', 'n'], ['In all', 'Messages since the container was first seen', 'n'],
 		['Container'], ['Example', 'The first message of the pattern', 'sample']], found.slice(0, 30).map(s => {
 		const { level = 'unknown', container_id: id = '', sample, pattern_hash: hash } = s.labels;
-		return [[level, 'level l-' + level], count(Number(perMinute(s).toFixed(perMinute(s) < 10 ? 1 : 0))), count(s.value),
-			[id.slice(id.lastIndexOf('/') + 1), 'name'], sample || hash || '–'];
+		return [[level, 'level l-' + LEVELS.indexOf(level)], count(Number(perMinute(s).toFixed(perMinute(s) < 10 ? 1 : 0))), count(s.value),
+			[brief(id), 'name'], sample || hash || '–'];
 	}));
 }
 
