@@ -59,9 +59,11 @@ const clock = at => new Date(at).toLocaleTimeString([], { hour12: false });
 // The last part of a container's name; of Kubernetes' the pod too, since many containers are called app.
 const brief = id => id.match(id.startsWith('/k8s') ? /[^/]*\/[^/]*$/ : /[^/]*$/)[0] || id;
 
+let typeface = '';
 const pen = document.createElement('canvas').getContext('2d');
 function measure(text, font) {
-	pen.font = font + getComputedStyle(document.body).fontFamily;
+	typeface ||= getComputedStyle(document.body).fontFamily;
+	pen.font = font + typeface;
 	return pen.measureText(text).width;
 }
 

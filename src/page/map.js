@@ -176,7 +176,8 @@ function drawMap() {
 	const { list, height } = columns(nodes, chosen);
 	const narrow = box.clientWidth < 640;
 	const width = narrow ? 132 : 200;
-	const gap = Math.max(narrow ? 104 : 140, Math.min(300, (box.clientWidth - 4 - list.length * width) / Math.max(1, list.length - 1)));
+	const room = box.clientWidth - 34;
+	const gap = Math.max(narrow ? 104 : 140, Math.min(300, (room - list.length * width) / Math.max(1, list.length - 1)));
 	const x = column => column * (width + gap) + 2;
 	for (const edge of chosen) {
 		edge.way[0].edges.push([edge, 'right', edge.way[1]]);
@@ -191,6 +192,7 @@ function drawMap() {
 		svg('path', { d: 'M0 0l8 4-8 4z', class: name }));
 	drawn.append(svg('defs', {}, head('arrow', 'tip'), head('arrow-bad', 'tip bad')));
 	const labels = [];
+	labels.narrow = narrow;
 	for (const edge of chosen) drawn.append(drawEdge(edge, x, width, labels));
 	for (const node of nodes.values()) drawn.append(drawBox(node, x(node.layer), width));
 	const taken = [...nodes.values()].map(({ layer, y }) => ({ x: x(layer), y: y - 18, w: width, h: 36 }));
@@ -222,11 +224,13 @@ function drawEdge(edge, x, width, labels) {
 	const tip = `url(#${fails ? 'arrow-bad' : 'arrow'})`;
 	const line = (name, more) => svg('path', { d: path, class: name, [back ? 'marker-start' : 'marker-end']: tip, ...more });
 	const group = svg('g', {}, line(isBad ? 'edge bad' : edge.rate > 0.001 || edge.active ? 'edge' : 'edge idle', { 'stroke-width': thick.toFixed(1) }));
-	if (fails && !isBad) group.append(line('edge bad', { 'stroke-width': 1.5, 'stroke-dasharray': '5 4' }));
-	const words = [edge.rate > 0.001 ? perSecond(edge.rate) : edge.active ? `${count(edge.active)} open` : '', edge.latency >= 0 ? time(edge.latency) : ''].filter(Boolean).join(' · ');
+	if (fails && !isBad) group.append(line('edge bad', { 'stroke-width': 2.5, 'stroke-dasharray': '5 7' }));
+	const words = [edge.rate > 0.001 ? perSecond(edge.rate) : edge.active ? `${count(edge.active)} open` : '', edge.latency >= 0 ? time(edge.latency) : ''].filter(Boolean);
 	const failed = edge.failed > 0.001 ? `${perSecond(edge.failed)} failed` : edge.refused && !edge.total ? `${count(edge.refused)} failed` : '';
-	group.append(svg('title', {}, `${edge.from} to ${edge.to}: ${[words, failed].filter(Boolean).join(', ') || 'idle'}`));
-	if (words || failed) labels.push({ words, failed, spots });
+	group.append(svg('title', {}, `${edge.from} to ${edge.to}: ${[...words, failed].filter(Boolean).join(', ') || 'idle'}`));
+	const lines = labels.narrow ? words : words.length ? [words.join(' · ')] : [];
+	if (failed) lines.push(failed);
+	if (lines.length) labels.push({ lines, failed, spots });
 	return group;
 }
 
@@ -241,16 +245,15 @@ function drawBox(node, x, width) {
 }
 
 // At the first of its places where nothing is yet; if there is none, the tooltip and the table must do.
-function drawLabel({ words, failed, spots }, taken, drawn) {
-	const lines = [words, failed].filter(Boolean);
+function drawLabel({ lines, failed, spots }, taken, drawn) {
 	const [w, h] = [Math.max(...lines.map(line => measure(line, '600 11px '))) + 8, lines.length * 13 + 3];
 	const free = ([x, y]) => taken.every(box => x + w / 2 < box.x || x - w / 2 > box.x + box.w || y + h / 2 < box.y || y - h / 2 > box.y + box.h);
 	const spot = spots.find(free);
 	if (!spot) return;
 	const [x, y] = spot;
 	taken.push({ x: x - w / 2, y: y - h / 2, w, h });
-	const text = svg('text', { class: 'says', x, y: y - h / 2 + 11 }, words);
-	if (failed) text.append(svg('tspan', { x, dy: words ? 13 : 0, class: 'bad' }, failed));
+	const text = svg('text', { class: 'says' });
+	lines.forEach((line, at) => text.append(svg('tspan', { x, y: y - h / 2 + 12 + 13 * at, class: line === failed ? 'bad' : '' }, line)));
 	drawn.append(svg('rect', { x: x - w / 2, y: y - h / 2, width: w, height: h, rx: 4, class: 'plate' }), text);
 }
 

@@ -16,13 +16,13 @@ function nodeTiles() {
 	const tiles = [];
 	const cores = only('node_resources_cpu_logical_cores')?.value;
 	const modes = all('node_resources_cpu_usage_seconds_total').map(s => [s.labels.mode, s.rate / cores]);
-	const busy = modes.filter(([mode]) => mode !== 'idle').sort((a, b) => b[1] - a[1]);
+	const busy = modes.filter(([mode]) => mode !== 'idle');
 	const cpu = busy.reduce((total, [, share]) => total + share, 0);
 	if (modes.length) {
 		tiles.push({
 			title: 'CPU', big: percent(cpu), of: `of ${cores} ${cores === 1 ? 'core' : 'cores'}`, lines: [history('cpu', cpu)],
 			bar: busy.map(([mode, share]) => [mode, share]),
-			facts: busy.filter(([, share], at) => at < 2 || share > 0.001).slice(0, 5).map(([mode, share]) => [mode, percent(share), mode]),
+			facts: busy.filter(([mode, share]) => share > 0.001 || mode === 'user' || mode === 'system').map(([mode, share]) => [mode, percent(share), mode]),
 		});
 	}
 	const [total, free, available] = ['total', 'free', 'available']
@@ -179,7 +179,7 @@ function readContainers() {
 // Title, what it means, field, format, from where on it is remarkable and bad.
 const COLUMNS = [
 	['Container', 'Name; below, where it runs, its kind and its image', 'name', String],
-	['CPU', 'Cores in use; the line is the last minutes', 'cpu', v => short(v)],
+	['CPU', 'Cores in use; the line is the last minutes', 'cpu', orDash(v => v < 0.1 && v ? v.toFixed(3) : short(v))],
 	['Throttled', 'Share of the time its CPU limit kept it from running', 'throttled', percent, 0.02, 0.25],
 	['Memory', 'Working set: what counts against the limit, less inactive page cache', 'memory', bytes],
 	['Of limit', 'Working set as a share of the memory limit', 'share', percent, 0.8, 0.95],
