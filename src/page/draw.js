@@ -33,7 +33,7 @@ function fill(parent, items, make, update) {
 	});
 }
 
-const short = v => v === 0 ? '0' : v >= 100 ? v.toFixed(0) : v >= 10 ? v.toFixed(1) : v >= 0.01 ? v.toFixed(2) : '<0.01';
+const short = v => Number.isInteger(v) && v < 1000 ? String(v) : v >= 100 ? v.toFixed(0) : v >= 10 ? v.toFixed(1) : v >= 0.01 ? v.toFixed(2) : '<0.01';
 const orDash = format => v => Number.isFinite(v) ? format(v) : '–';
 const scaled = (units, step) => orDash(v => {
 	let at = 0;
@@ -41,7 +41,7 @@ const scaled = (units, step) => orDash(v => {
 		v /= step;
 		at++;
 	}
-	return (at || v % 1 ? short(v) : String(v)) + units[at];
+	return short(v) + units[at];
 });
 const thousands = scaled(['', ' k', ' M', ' G', ' T'], 1000);
 const count = v => Number.isInteger(v) && v < 10000 ? String(v) : thousands(v);

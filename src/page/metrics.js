@@ -51,10 +51,17 @@ function newSeries(line, family) {
 	return { key, family, part: name.slice(family.name.length), labels, value: rate, at: NaN, rate, slow: NaN, turn: 0 };
 }
 
-// Takes in a whole answer that came at `now`, in milliseconds.
-function take(text, now) {
-	const before = take.at || NaN;
-	take.at = now;
+// The agent's own clock: when the values were read, however late the answer came.
+function uptime(text) {
+	const name = '\nnodeprobe_uptime_seconds ', at = text.indexOf(name);
+	return at < 0 ? NaN : parseFloat(text.slice(at + name.length, at + name.length + 24));
+}
+
+// Takes in a whole answer that came at that time, in milliseconds.
+function take(text, came) {
+	const before = take.at || NaN, up = uptime(text) * 1000;
+	const now = up > take.up ? before + up - take.up : before + came - take.came || came;
+	[take.at, take.up, take.came] = [now, up, came];
 	turn++;
 	for (const family of families.values()) family.series.length = 0;
 	let family = null;

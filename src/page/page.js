@@ -52,23 +52,23 @@ function nodeTiles() {
 		const [r, w] = [sum(read, 'rate'), sum(written, 'rate')];
 		const disk = (family, device) => all(family).find(s => s.labels.device === device)?.rate;
 		tiles.push({
-			title: 'Disks', big: flow(r + w), of: `${flow(r)} read, ${flow(w)} written`, lines: [history('read', r), history('written', w)],
-			facts: busiest(read.map(({ labels: { device } }) => {
+			title: 'Disks', big: flow(r + (w || 0)), of: 'read and written', lines: [history('read', r), history('written', w)],
+			facts: [['read', flow(r), 'first'], ['written', flow(w), 'second'], ...busiest(read.map(({ labels: { device } }) => {
 				const share = disk('node_resources_disk_io_time_seconds_total', device);
 				return [device, `${percent(share)} busy`, share];
-			}), 4).map(([device, text]) => [device, text]),
+			}), 3).map(([device, text]) => [device, text])],
 		});
 	}
 	const received = all('node_net_received_bytes_total'), sent = all('node_net_transmitted_bytes_total');
 	if (received.length) {
 		const [i, o] = [sum(received, 'rate'), sum(sent, 'rate')];
 		tiles.push({
-			title: 'Network', big: flow(i + o), of: `${flow(i)} in, ${flow(o)} out`, lines: [history('in', i), history('out', o)],
-			facts: busiest(received.map(({ labels: { interface: name }, rate }) => {
+			title: 'Network', big: flow(i + (o || 0)), of: 'received and sent', lines: [history('in', i), history('out', o)],
+			facts: [['received', flow(i), 'first'], ['sent', flow(o), 'second'], ...busiest(received.map(({ labels: { interface: name }, rate }) => {
 				const out = sent.find(s => s.labels.interface === name)?.rate;
 				const up = all('node_net_interface_up').find(s => s.labels.interface === name)?.value;
 				return [name, up === 0 ? 'down' : `↓ ${flow(rate)} ↑ ${flow(out)}`, rate];
-			}), 4).map(([name, text]) => [name, text]),
+			}), 3).map(([name, text]) => [name, text])],
 		});
 	}
 	const info = only('node_info')?.labels || {}, cloud = only('node_cloud_info')?.labels;
@@ -319,11 +319,11 @@ function drawLogs() {
 	const levels = LEVELS.map(level => [level, sum(found.filter(s => s.labels.level === level).map(perMinute).map(value => ({ value })))]);
 	const loud = levels.filter(([, rate]) => rate > 0.005).map(([level, rate]) => `${short(rate)} ${level}`);
 	say($('logs-n'), `${found.length} known` + (loud.length ? '; a minute: ' + loud.join(', ') : ''));
-	drawTable('patterns', [['Level'], ['A minute', 'Messages in a minute, as of the last half minute', 'n'], ['In all', 'Messages since the container was first seen', 'n'],
-		['Container'], ['Example', 'The first message of the pattern', 'sample']], found.slice(0, 30).map(s => {
+	drawTable('patterns', [['Level'], ['A minute', 'Messages in a minute, as of the last half minute', 'n'], ['Example', 'The first message of the pattern', 'sample'],
+		['Container'], ['In all', 'Messages since the container was first seen', 'n']], found.slice(0, 30).map(s => {
 		const { level = 'unknown', container_id: id = '', sample, pattern_hash: hash } = s.labels;
-		return [[level, 'level l-' + LEVELS.indexOf(level)], count(Number(perMinute(s).toFixed(perMinute(s) < 10 ? 1 : 0))), count(s.value),
-			[brief(id), 'name'], sample || hash || '–'];
+		return [[level, 'level l-' + LEVELS.indexOf(level)], count(Number(perMinute(s).toFixed(perMinute(s) < 10 ? 1 : 0))), sample || hash || '–',
+			[brief(id), 'name'], count(s.value)];
 	}));
 }
 
