@@ -101,7 +101,7 @@ fn base64(bytes: &[u8]) -> String {
     let mut text = String::new();
     for three in bytes.chunks(3) {
         let bits =
-            three.iter().fold(0u32, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - three.len()));
+            three.iter().fold(0u32, |bits, &byte| (bits << 8) | u32::from(byte)) << (8 * (3 - three.len()));
         for at in 0..4 {
             let digit = char::from(DIGITS[(bits >> (18 - 6 * at)) as usize & 63]);
             text.push(if at <= three.len() { digit } else { '=' });

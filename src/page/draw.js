@@ -83,8 +83,8 @@ function spark(drawing, histories) {
 	const most = Math.max(1e-9, ...histories.flatMap(h => h.values.filter(Number.isFinite)));
 	fill(drawing, histories, () => svg('polyline', { 'vector-effect': 'non-scaling-stroke' }), (line, history) => {
 		const first = 60 - history.values.length;
-		const points = history.values.map((v, at) => `${first + at},${(19 - 18 * (v || 0) / most).toFixed(1)}`);
-		line.setAttribute('points', points.join(' '));
+		const point = (v, at) => Number.isFinite(v) ? `${first + at},${(19 - 18 * v / most).toFixed(1)}` : '';
+		line.setAttribute('points', history.values.map(point).join(' '));
 	});
 }
 const newSpark = () => svg('svg', { viewBox: '0 0 59 20', preserveAspectRatio: 'none', class: 'spark', 'aria-hidden': 'true' });
