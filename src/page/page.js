@@ -72,7 +72,7 @@ function nodeTiles() {
 		});
 	}
 	const info = only('node_info')?.labels || {}, cloud = only('node_cloud_info')?.labels;
-	const facts = [['kernel', info.kernel_version || '–'], ['containers', count(containers.size)]];
+	const facts = [['containers', count(containers.size)]];
 	if (cloud?.provider) {
 		facts.push(['cloud', [cloud.provider, cloud.instance_type].filter(Boolean).join(' ')]);
 		facts.push(['zone', cloud.availability_zone || cloud.region || '–'], ['instance', cloud.instance_id || '–']);
@@ -80,7 +80,7 @@ function nodeTiles() {
 	const noticed = only('node_cloud_interruption_notice')?.value === 1;
 	tiles.push({
 		title: 'Up', big: age(only('node_uptime_seconds')?.value), facts, lines: [], bad: noticed,
-		of: noticed ? 'the cloud will take this instance away' : 'since boot',
+		of: noticed ? 'the cloud will take this instance away' : `since boot of Linux ${info.kernel_version || ''}`,
 	});
 	return tiles;
 }
@@ -179,7 +179,7 @@ function readContainers() {
 // Title, what it means, field, format, from where on it is remarkable and bad.
 const COLUMNS = [
 	['Container', 'Name; below, where it runs, its kind and its image', 'name', String],
-	['CPU', 'Cores in use; the line is the last minutes', 'cpu', orDash(v => v < 0.1 && v ? v.toFixed(3) : short(v))],
+	['CPU', 'Cores in use; the line is the last minutes', 'cpu', orDash(v => v && v < 0.0005 ? '<0.001' : v && v < 0.1 ? v.toFixed(3) : short(v))],
 	['Throttled', 'Share of the time its CPU limit kept it from running', 'throttled', percent, 0.02, 0.25],
 	['Memory', 'Working set: what counts against the limit, less inactive page cache', 'memory', bytes],
 	['Of limit', 'Working set as a share of the memory limit', 'share', percent, 0.8, 0.95],
