@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euc
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build bpf test check fuzz bench soak size install uninstall clean vendor docs syscalls image
+.PHONY: help run build bpf test check fuzz bench soak size install uninstall clean vendor docs syscalls image test-parts
 
 # auto: Rust's ready-made musl target, or a std compiled here when that cannot be had.  build: always compile std.
 STD ?= auto
@@ -18,6 +18,9 @@ SRC ?=
 export BTF
 # One integration test file: make test T=name. One fuzz target: make fuzz T=name.
 T ?=
+# One part of make test-parts.
+P ?=
+PARTS := page
 # Bounds of each fuzz target, whichever comes first: seconds and executions.
 TIME ?= 600
 RUNS ?= 1000000
@@ -34,7 +37,7 @@ SUDO := $(if $(filter-out 0,$(shell id -u)),sudo -E)
 BPF_C := $(wildcard bpf/*.c bpf/*.h bpf/include/*.h bpf/programs/*.c)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 run: build ## build, then start the agent as root in the foreground (ARGS="--flags")
 	@echo "metrics:  http://127.0.0.1:9435/metrics   (unless --listen says otherwise)"
@@ -56,6 +59,11 @@ test: ## everything CI checks: style, unit, golden and kernel tests (T=name: one
 	@$(MAKE) build
 	@$(if $(T),,$(MAKE) check)
 	@$(CARGO) test --locked $(if $(T),--test $(T)) $(if $(ARGS),-- $(ARGS))
+
+test-parts: ## tests that need more than those of `make test`: a browser (P=name: one part)
+	@vendor/setup.sh parts
+	@$(MAKE) build
+	@$(CARGO) test --locked $(foreach part,$(or $(P),$(PARTS)),--test $(part)) -- --ignored --nocapture --test-threads=1
 
 check: ## formatting and lints only
 	@vendor/setup.sh check

@@ -1,5 +1,8 @@
 //! Compiles `bpf/*.bpf.c` with clang and leaves the objects, without DWARF but with BTF, where `include_bytes!` finds them.
-//! Those of `bpf/programs` are packed together with their configs, compressed.
+//! Those of `bpf/programs` are packed together with their configs, compressed. So is the page of `src/page`.
+
+#[path = "build/page.rs"]
+mod page;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,6 +10,7 @@ use std::{env, fs};
 
 fn main() {
     println!("cargo:rerun-if-changed=bpf");
+    println!("cargo:rerun-if-changed=build");
     // Users' programs may wait for this function of the stripped binary (src/sys/bpf/mark.rs).
     println!("cargo:rustc-link-arg-bins=-Wl,--export-dynamic-symbol=post_attach_mark");
     println!("cargo:rustc-link-arg-benches=-Wl,--export-dynamic-symbol=nodeprobe_bench_target");
@@ -30,6 +34,9 @@ fn main() {
         append(&mut archive, &source, &object);
     }
     compress(&archive, &out.join("programs.bin.gz"));
+    let page = out.join("page.html");
+    page::join(&page);
+    compress(&fs::read(&page).expect("was just written"), &out.join("page.html.gz"));
 }
 
 fn sources(directory: &str) -> Vec<PathBuf> {

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crate::error::{Context, Error, Reason, Result};
 use crate::limits;
+use crate::page;
 use crate::registry::{Body, Piece};
 use crate::sys::clock::MonotonicNs;
 use crate::sys::poll::{Interest, PollSet};
@@ -25,8 +26,10 @@ use crate::systemd;
 pub use head::Page;
 use head::{Request, Target, parse_head, response_head};
 
+type Headers<'a> = [(&'a str, &'a str)];
+
 /// The text format's content type.
-const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const TEXT_FORMAT: &Headers<'static> = &[("Content-Type", "text/plain; version=0.0.4; charset=utf-8")];
 
 /// What the HTTP side counts about itself.
 #[derive(Debug, Default, Clone)]
@@ -97,7 +100,9 @@ pub struct Http {
     resume_ns: MonotonicNs,
     telemetry_path: String,
     has_maps: bool,
-    index: Rc<Scrape>,
+    page_tag: String,
+    /// The page at `/`, once somebody asked for it.
+    index: OnceCell<Rc<Scrape>>,
     /// Where in the poll set the listener and then the connections were put.
     poll_base: usize,
     polled: usize,
@@ -172,7 +177,7 @@ impl Http {
     ///
     /// # Errors
     /// A bad address, or one that is taken.
-    pub fn open(listen: &str, telemetry_path: &str, has_maps: bool, now_ns: MonotonicNs) -> Result<Http> {
+    pub fn open(listen: &str, telemetry_path: &str, has_maps: bool) -> Result<Http> {
         let opened = match listen.strip_prefix("fd://") {
             Some(number) => systemd::listener(number),
             None => TcpListener::bind(&resolve(listen)?[..]).map_err(Error::from),
@@ -181,11 +186,6 @@ impl Http {
         listener.set_nonblocking(true).context("listener")?;
         socket::set_backlog(&listener, limits::HTTP_BACKLOG).context("listener")?;
         socket::set_send_buffer(&listener, limits::HTTP_SEND_BUFFER).context("listener")?;
-        let index = Scrape {
-            body: Body { pieces: vec![index_page(telemetry_path, has_maps).into_bytes().into()] },
-            packed: OnceCell::new(),
-            rendered_ns: now_ns,
-        };
         Ok(Http {
             listener,
             connections: Vec::new(),
@@ -193,7 +193,8 @@ impl Http {
             resume_ns: 0,
             telemetry_path: telemetry_path.to_owned(),
             has_maps,
-            index: Rc::new(index),
+            page_tag: page::entity_tag(telemetry_path, has_maps),
+            index: OnceCell::new(),
             poll_base: 0,
             polled: 0,
             polled_listener: false,
@@ -302,7 +303,7 @@ impl Http {
         let older =
             |at_ns: MonotonicNs, time: Duration| now_ns.saturating_sub(at_ns) > time.as_nanos() as u64;
         for connection in &mut self.connections {
-            let Some(rendered_ns) = connection.sending_scrape_of_ns(&self.index) else { continue };
+            let Some(rendered_ns) = connection.sending_scrape_of_ns(self.index.get()) else { continue };
             if older(connection.progress_ns, limits::REFRESH_AGE)
                 || older(rendered_ns, limits::HTTP_BODY_TIME)
             {
@@ -321,7 +322,7 @@ impl Http {
                 State::Sending(Sending { scrape: Some(scrape), .. }) => Some(Rc::as_ptr(scrape)),
                 _ => None,
             })
-            .filter(|&scrape| scrape != Rc::as_ptr(&self.index))
+            .filter(|&scrape| self.index.get().is_none_or(|index| scrape != Rc::as_ptr(index)))
             .collect();
         alive.sort_unstable();
         alive.dedup();
@@ -344,18 +345,18 @@ impl Http {
                 continue;
             };
             let head: Vec<u8> = connection.head.drain(..end + 4).collect();
-            match parse_head(&head, &self.telemetry_path, self.has_maps) {
+            match parse_head(&head, &self.telemetry_path, self.has_maps, &self.page_tag) {
                 Ok((request, Target::Made(page))) => connection.state = State::Asked { request, page },
                 Ok((request, Target::Health)) => connection.short(request, 200, "ok\n", now_ns, stats),
                 Ok((request, Target::Index)) => {
-                    connection.send(
-                        request,
-                        200,
-                        "text/html; charset=utf-8",
-                        Rc::clone(&self.index),
-                        now_ns,
-                        stats,
-                    );
+                    let index = self.index.get_or_init(|| {
+                        let document = page::document(&self.telemetry_path, self.has_maps);
+                        let body = Body { pieces: vec![document.into()] };
+                        Rc::new(Scrape { body, packed: OnceCell::new(), rendered_ns: now_ns })
+                    });
+                    let headers = page::headers(&self.page_tag);
+                    let status = if request.has_page { 304 } else { 200 };
+                    connection.send(request, status, &headers, Rc::clone(index), now_ns, stats);
                 }
                 Ok((request, Target::Nothing)) => {
                     connection.short(request, 404, "not found\n", now_ns, stats)
@@ -488,9 +489,11 @@ impl Connection {
     }
 
     /// When the scrape that is being sent was rendered; `None` when something else is going on.
-    fn sending_scrape_of_ns(&self, index: &Rc<Scrape>) -> Option<MonotonicNs> {
+    fn sending_scrape_of_ns(&self, index: Option<&Rc<Scrape>>) -> Option<MonotonicNs> {
         match &self.state {
-            State::Sending(Sending { scrape: Some(scrape), .. }) if !Rc::ptr_eq(scrape, index) => {
+            State::Sending(Sending { scrape: Some(scrape), .. })
+                if index.is_none_or(|index| !Rc::ptr_eq(scrape, index)) =>
+            {
                 Some(scrape.rendered_ns)
             }
             _ => None,
@@ -540,19 +543,20 @@ impl Connection {
 
     /// Sends a short text.
     fn short(&mut self, request: Request, status: u16, text: &str, now_ns: MonotonicNs, stats: &mut Stats) {
-        let mut head = response_head(status, "text/plain; charset=utf-8", text.len(), false, request);
+        let kind = [("Content-Type", "text/plain; charset=utf-8")];
+        let mut head = response_head(status, &kind, text.len(), false, request);
         if !request.head_only {
             head.extend_from_slice(text.as_bytes());
         }
         self.start(head, None, false, request, status, now_ns, stats);
     }
 
-    /// Sends a body that others may be sent too.
+    /// Sends a body that others may be sent too; of status 304, only the head.
     fn send(
         &mut self,
         request: Request,
         status: u16,
-        content_type: &str,
+        headers: &Headers,
         scrape: Rc<Scrape>,
         now_ns: MonotonicNs,
         stats: &mut Stats,
@@ -560,8 +564,8 @@ impl Connection {
         let packed = request.gzip
             && scrape.packed.get_or_init(|| zlib::gzip(&scrape.body.pieces).map(Piece::from)).is_some();
         let length = scrape.pieces(packed).iter().map(|piece| piece.len()).sum();
-        let head = response_head(status, content_type, length, packed, request);
-        let scrape = (!request.head_only).then_some(scrape);
+        let head = response_head(status, headers, length, packed, request);
+        let scrape = (!request.head_only && status != 304).then_some(scrape);
         self.start(head, scrape, packed, request, status, now_ns, stats);
     }
 
@@ -647,13 +651,4 @@ impl Sending {
         }
         Ok(Some(written))
     }
-}
-
-fn index_page(telemetry_path: &str, has_maps: bool) -> String {
-    let maps = if has_maps { "<p><a href=\"/maps\">maps</a></p>\n" } else { "" };
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>nodeprobe</title>\n<h1>nodeprobe {}</h1>\n\
-         <p><a href=\"{telemetry_path}\">metrics</a></p>\n<p><a href=\"/healthz\">health</a></p>\n{maps}</html>\n",
-        env!("CARGO_PKG_VERSION")
-    )
 }

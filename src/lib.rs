@@ -34,6 +34,7 @@ pub mod metric;
 pub mod netlink;
 pub mod network;
 pub mod number;
+pub mod page;
 pub mod procfs;
 pub mod programs;
 pub mod registry;

@@ -86,6 +86,9 @@ pub const HTTP_BODIES: usize = 2;
 /// A body this old makes way for a new one, however steadily its clients read it.
 pub const HTTP_BODY_TIME: Duration = Duration::from_secs(10);
 
+/// Bytes of the page at `/`, so that a damaged binary cannot ask for more.
+pub const PAGE_BYTES: usize = 64 * 1024;
+
 /// Connections waiting to be accepted; beyond it a client's SYN is lost, which costs it a second.
 pub const HTTP_BACKLOG: i32 = 4096;
 

@@ -10,7 +10,7 @@ use nodeprobe::error::{Context, Result};
 use nodeprobe::host::Host;
 use nodeprobe::http::Http;
 use nodeprobe::programs::{check, running, schema};
-use nodeprobe::sys::{bpf, capabilities, clock, heap::Counted, process, signal::Signals};
+use nodeprobe::sys::{bpf, capabilities, heap::Counted, process, signal::Signals};
 use nodeprobe::{doctor, error, info, logs, memory, stderr, systemd, top};
 
 /// Counted, so that what is taken in can be held against `--memory-limit`.
@@ -68,7 +68,7 @@ fn run(config: Config) -> Result<()> {
         return Ok(());
     }
     systemd::notify("STATUS=opening collectors");
-    let http = Http::open(&config.listen, &config.telemetry_path, config.debug, clock::monotonic_ns())?;
+    let http = Http::open(&config.listen, &config.telemetry_path, config.debug)?;
     let signals = Signals::open()?;
     process::reap_children_automatically();
     let path = config.telemetry_path.clone();

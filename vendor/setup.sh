@@ -1,5 +1,5 @@
 #!/bin/bash
-# vendor/setup.sh build|test|check|bpf|fuzz|vm: install what the make target of that name needs and does not find.
+# vendor/setup.sh build|test|parts|check|bpf|fuzz|vm: install what the make target of that name needs and does not find.
 # Debian and Ubuntu packages, the Rust toolchain of rust-toolchain.toml and its musl target. Does nothing, in well
 # under a second, when everything is there.
 #   STD=auto (default)  Rust's ready-made musl target; when it cannot be had, get ready to compile std here
@@ -26,6 +26,7 @@ test="python3-yaml=$python/yaml/__init__.py python3-jsonschema=$python/jsonschem
  procps=pkill strace=strace nftables=nft containerd=containerd docker.io=dockerd docker.io=docker podman=podman
  runc=runc busybox-static=busybox systemd=journalctl
  systemd-journal-remote=/lib/systemd/systemd-journal-remote"
+parts="chromium=chromium fonts-dejavu-core=/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"
 vm="qemu-system-x86=qemu-system-x86_64 mmdebstrap=mmdebstrap e2fsprogs=mke2fs"
 # libFuzzer and AddressSanitizer, which clang has where it says so itself.
 fuzz="g++=c++ libclang-rt-dev=$(clang -print-resource-dir 2>/dev/null)/lib/linux/libclang_rt.fuzzer-$(uname -m).a"
@@ -34,9 +35,10 @@ build) list=$build ;;
 fuzz) list="$build $fuzz" ;;
 check) list="$build $check" ;;
 test) list="$build $check $test" ;;
+parts) list="$build $check $test $parts" ;;
 bpf) list=$bpf ;;
 vm) list=$vm ;;
-*) say "build, check, test, bpf, fuzz or vm, not '$want'"; exit 2 ;;
+*) say "build, check, test, parts, bpf, fuzz or vm, not '$want'"; exit 2 ;;
 esac
 
 missing=""

@@ -16,12 +16,14 @@ pub struct Request {
     pub gzip: bool,
     /// HTTP/1.0 instead of 1.1.
     pub version_1_0: bool,
+    /// The client has the page at `/` as it is now.
+    pub has_page: bool,
 }
 
 impl Request {
     /// What is assumed of a request nobody can make sense of.
     pub const BROKEN: Request =
-        Request { head_only: false, keep_alive: false, gzip: false, version_1_0: false };
+        Request { head_only: false, keep_alive: false, gzip: false, version_1_0: false, has_page: false };
 }
 
 /// A page that is made when it is asked for.
@@ -39,13 +41,13 @@ pub enum Target {
     Made(Page),
     /// Whether it is alive.
     Health,
-    /// The page with the links.
+    /// The page for people.
     Index,
     /// None of ours.
     Nothing,
 }
 
-/// Parses a head that ends in an empty line (RFC 9112, sections 2 and 3).
+/// Parses a head that ends in an empty line (RFC 9112, sections 2 and 3). `page_tag` is the entity tag of the page at `/`.
 ///
 /// # Errors
 /// The status and the text to refuse it with.
@@ -53,6 +55,7 @@ pub fn parse_head(
     head: &[u8],
     telemetry_path: &str,
     has_maps: bool,
+    page_tag: &str,
 ) -> std::result::Result<(Request, Target), (u16, &'static str)> {
     const BAD: (u16, &str) = (400, "bad request\n");
     let text = std::str::from_utf8(head).map_err(|_| BAD)?;
@@ -74,7 +77,8 @@ pub fn parse_head(
         Method::Head => true,
         _ => return Err((405, "GET or HEAD, please\n")),
     };
-    let mut request = Request { head_only, keep_alive: !version_1_0, gzip: false, version_1_0 };
+    let mut request =
+        Request { head_only, keep_alive: !version_1_0, gzip: false, version_1_0, has_page: false };
     for line in lines.take_while(|line| !line.is_empty()) {
         let header = Header::from_str(line).map_err(|()| BAD)?;
         let value = header.value.as_str();
@@ -85,6 +89,10 @@ pub fn parse_head(
             }
         } else if header.field.equiv("Accept-Encoding") {
             request.gzip |= accepts_gzip(value);
+        } else if header.field.equiv("If-None-Match") {
+            // The weak comparison of RFC 9110, section 13.1.2: what is in the quotes.
+            let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+            request.has_page |= value.split(',').any(|tag| opaque(tag) == opaque(page_tag));
         } else if header.field.equiv("Transfer-Encoding")
             || (header.field.equiv("Content-Length") && value.trim().parse() != Ok(0u64))
         {
@@ -118,16 +126,18 @@ fn accepts_gzip(value: &str) -> bool {
     })
 }
 
-/// The head of a response, with its empty line.
+/// The head of a response, with its empty line. `headers` are names and values, the content type among them.
 pub fn response_head(
     status: u16,
-    content_type: &str,
+    headers: &[(&str, &str)],
     length: usize,
     packed: bool,
     request: Request,
 ) -> Vec<u8> {
     let header = |name: &str, value: &str| Header::from_str(&format!("{name}: {value}")).ok();
-    let mut headers = vec![header("Server", "nodeprobe"), header("Content-Type", content_type)];
+    let more = headers;
+    let mut headers = vec![header("Server", "nodeprobe")];
+    headers.extend(more.iter().map(|(name, value)| header(name, value)));
     if packed {
         headers.push(header("Content-Encoding", "gzip"));
     }

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub mod browser;
 pub mod cgroup;
 mod clang;
 pub mod imds;
