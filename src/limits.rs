@@ -108,6 +108,13 @@ pub const CGROUP_EVENTS_PER_TURN: usize = 4_096;
 /// Reads of a container's metadata, ever further apart, before its provisional name stays for good: a quarter of an hour.
 pub const METADATA_TRIES: u32 = 40;
 
+/// Containers whose metadata is read again in one turn: where a runtime is unknown, each costs some 50 us.
+pub const METADATA_READS_PER_TURN: usize = 128;
+
+/// How long the files of containers may be read in one turn by one collector: with thousands of containers a pass over them
+/// takes many turns, and scrapes come in between.
+pub const SWEEP_SLICE: Duration = Duration::from_millis(4);
+
 /// Patterns of `--container-allowlist`, and of `--container-denylist`: each is tried on every new name.
 pub const CONTAINER_PATTERNS: usize = 64;
 
@@ -139,8 +146,15 @@ pub const SECOND_LOOK: Duration = Duration::from_secs(2);
 /// How often file systems of containers are measured. `statfs` needs a child process (`DESIGN.md`).
 pub const FILESYSTEMS_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long the child that calls `statfs` may take before it is killed and its results so far are used.
+/// Containers whose file systems are measured by one child.
+pub const FILESYSTEM_JOBS: usize = 1_024;
+
+/// How long the child that calls `statfs` may say nothing before it is killed and its results so far are used.
 pub const FILESYSTEMS_TIME: Duration = Duration::from_secs(5);
+
+/// Children that were killed and hang in the kernel all the same, of one kind: with so many, nobody is asked until one of
+/// them ends. They cannot be ended from here, and each is a process more.
+pub const HUNG_CHILDREN: usize = 8;
 
 /// Mounts of one container that are exported.
 pub const MOUNTS_PER_CONTAINER: usize = 32;

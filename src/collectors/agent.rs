@@ -11,6 +11,7 @@ use crate::kernel_file::KernelFile;
 use crate::metric::Desc;
 use crate::procfs::self_status::{self, SelfStatus};
 use crate::registry::Registry;
+use crate::stderr;
 use crate::sys::clock;
 use crate::world::{TurnTimes, World};
 
@@ -50,6 +51,11 @@ static FDS: Desc = Desc::state("nodeprobe_open_fds", "Open file descriptors.", &
 static KEPT: Desc = Desc::state(
     "nodeprobe_kept_files",
     "Cgroup and /proc files kept open for quick reading; about 5 KiB of kernel memory each.",
+    &[],
+);
+static UNWRITTEN: Desc = Desc::counter(
+    "nodeprobe_stderr_lines_lost_total",
+    "Lines for people that were dropped because nobody read those before from stderr.",
     &[],
 );
 static UPTIME: Desc =
@@ -104,6 +110,7 @@ pub static SPEC: Spec = Spec {
         &BPF,
         &FDS,
         &KEPT,
+        &UNWRITTEN,
         &UPTIME,
         &TURNS,
         &ACCEPTED,
@@ -171,6 +178,7 @@ impl Collector for Itself {
                 out.add(desc, &[], value as f64);
             }
         }
+        out.add(&UNWRITTEN, &[], stderr::dropped() as f64);
         out.add(&UPTIME, &[], world.now_ns.saturating_sub(world.started_ns) as f64 / 1e9);
         let turns: &TurnTimes = &world.turns;
         out.histogram(&TURNS, &[], &turns.buckets(), turns.sum_s, turns.count);

@@ -117,7 +117,9 @@ impl Instance {
         let Some(instance) = world.containers.instance(id).filter(|instance| instance.is_alive()) else {
             return;
         };
-        self.read_ns = Some(world.now_ns + limits::OOM_INTERVAL.as_nanos() as u64);
+        // Not all in the same turn.
+        let spread_ns = if self.read_ns.is_none() { id.phase_ns(limits::OOM_INTERVAL / 2) } else { 0 };
+        self.read_ns = Some(world.now_ns + limits::OOM_INTERVAL.as_nanos() as u64 - spread_ns);
         let text = file(&world.hierarchies, &instance.path)
             .and_then(|file| read_bounded(&file, limits::KERNEL_FILE_BYTES).ok());
         let kills = text.and_then(|text| memory_events::parse(&text).oom_kills);

@@ -12,7 +12,7 @@ use crate::error::{Context, Result};
 use crate::host::Host;
 use crate::limits;
 use crate::sys::clock::MonotonicNs;
-use crate::sys::process::Worker;
+use crate::sys::process::{Abandoned, Worker};
 use crate::warning;
 
 /// What tells a process and the program it executes from all others.
@@ -46,6 +46,10 @@ pub struct Commands {
     processes: HashMap<u32, Process>,
     pass: u64,
     probe: Option<Probe>,
+    /// Containers that a child hung on (`None`: one that is gone), until the kernel lets go of the child.
+    hung: Vec<(Option<InstanceId>, Abandoned)>,
+    /// Children that were killed because they hung.
+    pub abandoned: u64,
     /// Processes there was no room for in this pass.
     pub refused: u64,
 }
@@ -104,14 +108,18 @@ impl Commands {
     pub fn ask(&mut self, host: &Host, now_ns: MonotonicNs) -> Result<()> {
         if let Some(probe) = self.probe.take_if(|probe| probe.deadline_ns <= now_ns) {
             warning!("reading a command line hung; its process is not asked again");
-            self.take_over(probe);
+            self.abandoned += 1;
+            self.give_up(probe);
         }
-        if self.probe.is_some() {
+        self.hung.retain(|(_, child)| child.is_alive());
+        if self.probe.is_some() || self.hung.len() >= limits::HUNG_CHILDREN {
             return Ok(());
         }
         let age_ns = limits::COMMAND_AGE.as_nanos() as u64;
         let is_due = |process: &Process| {
-            process.answer == Answer::Unknown && process.stamp.start_ns.saturating_add(age_ns) <= now_ns
+            process.answer == Answer::Unknown
+                && process.stamp.start_ns.saturating_add(age_ns) <= now_ns
+                && self.hung.iter().all(|(hung, _)| *hung != Some(process.instance))
         };
         let due = self.processes.iter().filter(|(_, process)| is_due(process));
         let mut jobs: Vec<(u32, Stamp)> = due.map(|(&pid, process)| (pid, process.stamp)).collect();
@@ -132,15 +140,24 @@ impl Commands {
             return;
         };
         if probe.worker.read(&mut probe.data) {
-            self.take_over(probe);
+            self.take_over(&probe.jobs, &probe.data);
         } else {
             self.probe = Some(probe);
         }
     }
 
-    fn take_over(&mut self, probe: Probe) {
-        let mut answers = parse(&probe.data);
-        for (pid, stamp) in &probe.jobs {
+    /// Kills a child that hangs. As long as the kernel keeps it, nobody else of the container it hung on is asked: a file system
+    /// that does not answer one will not answer the next, and each would be a process that nothing can end.
+    fn give_up(&mut self, probe: Probe) {
+        let at = parse(&probe.data).count();
+        let instance = probe.jobs.get(at).and_then(|(pid, _)| Some(self.processes.get(pid)?.instance));
+        self.take_over(&probe.jobs, &probe.data);
+        self.hung.push((instance, probe.worker.abandon()));
+    }
+
+    fn take_over(&mut self, jobs: &[(u32, Stamp)], data: &[u8]) {
+        let mut answers = parse(data);
+        for (pid, stamp) in jobs {
             let answer = answers.next();
             if let Some(process) = self.processes.get_mut(pid).filter(|process| process.stamp == *stamp) {
                 // The first without an answer is the one the child was at when it was given up.
@@ -197,9 +214,8 @@ mod tests {
     }
 
     fn told(commands: &mut Commands, jobs: &[u32], data: &[u8]) {
-        let worker = Worker::spawn(|_| {}).unwrap();
-        let jobs = jobs.iter().map(|&pid| (pid, NEW)).collect();
-        commands.take_over(Probe { worker, jobs, data: data.to_vec(), deadline_ns: 0 });
+        let jobs: Vec<_> = jobs.iter().map(|&pid| (pid, NEW)).collect();
+        commands.take_over(&jobs, data);
     }
 
     #[test]

@@ -61,6 +61,11 @@ static LOST: Desc = Desc::counter(
     "Ended processes, executed programs and first processes that are not counted: the kernel's tables were full, or it did not tell; with process events, events of the host that were dropped.",
     &[],
 );
+static ABANDONED: Desc = Desc::counter(
+    "nodeprobe_command_probes_abandoned_total",
+    "Child processes reading command lines that were killed because they hung.",
+    &[],
+);
 static DOOR: Desc = Desc::state(
     "nodeprobe_processes_door_info",
     "How processes are followed: bpf, connector (the kernel's process events), or files, which know nothing of those that end between two looks.",
@@ -73,7 +78,7 @@ pub static SPEC: Spec = Spec {
     about: "Processes of containers, restarts and types of applications, with eBPF, process events or cgroup files",
     default: Enable::Auto,
     refresh: When::Interval,
-    metrics: &[&RESTARTS, &APPLICATION, &PROCESSES, &STARTED, &EXITED, &EXECS, &LOST, &DOOR],
+    metrics: &[&RESTARTS, &APPLICATION, &PROCESSES, &STARTED, &EXITED, &EXECS, &LOST, &ABANDONED, &DOOR],
     open,
 };
 
@@ -420,6 +425,7 @@ impl Collector for Processes {
             Door::Files(_) => "files",
         };
         out.add(&DOOR, &[door], 1.0);
+        out.add(&ABANDONED, &[], self.commands.abandoned as f64);
         if matches!(self.door, Door::Files(_)) {
             return;
         }
