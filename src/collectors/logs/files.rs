@@ -13,7 +13,7 @@ use crate::limits;
 use crate::logs::formats::{Format, cri, docker, local};
 use crate::logs::tail::{Key, Start, Tail};
 use crate::procfs::mountinfo;
-use crate::sys::clock::MonotonicNs;
+use crate::sys::clock::{self, MonotonicNs};
 use crate::world::World;
 
 /// The label of what a runtime has taken from a container's outputs.
@@ -23,8 +23,8 @@ pub const OUTPUTS: &str = "stdout/stderr";
 const LOGS: &str = "/var/log/";
 const NOT_LOGS: [&str; 3] = ["/var/log/pods/", "/var/log/containers/", "/var/log/journal/"];
 
-/// What a list of a container's processes counts for among the files looked at.
-const LIST_COST: usize = 16;
+/// Containers looked at in a turn however long it takes.
+const AT_LEAST: usize = 64;
 
 /// How a runtime's format is read.
 pub fn format_of(format: LogFormat) -> &'static Format {
@@ -266,14 +266,16 @@ impl OpenFiles {
         let host_mounts = mounts_of(&world.host, 1);
         let mut budget = limits::LOG_FILES_LOOKED_AT;
         let mut found = Vec::new();
+        let end_ns = clock::monotonic_ns() + limits::SWEEP_SLICE.as_nanos() as u64;
+        let mut looked = 0;
         while budget > 0
+            && (looked < AT_LEAST || clock::monotonic_ns() < end_ns)
             && let Some(id) = self.queue.pop_front()
         {
             let Some(instance) = world.containers.instance(id).filter(|instance| instance.is_alive()) else {
                 continue;
             };
-            // Looking for them costs more than a look at one of them.
-            budget = budget.saturating_sub(LIST_COST);
+            looked += 1;
             let mut pids = owners::processes(world, instance);
             // The root of the process that came first lasts longest.
             pids.sort_unstable();
