@@ -50,7 +50,9 @@ impl InstanceId {
     /// Some time below `period`, in nanoseconds, another for each of neighbouring instances: what is due for all of them now and
     /// then is not due for all at once.
     pub fn phase_ns(self, period: Duration) -> u64 {
-        u64::from(self.0.wrapping_mul(0x9e37_79b1)) * (period.as_nanos() as u64 >> 10) >> 22
+        let share = u64::from(self.0.wrapping_mul(0x9e37_79b1));
+        // Scaled down before, so that the product of 32 bits and a period of minutes fits.
+        (share * (period.as_nanos() as u64 >> 10)) >> 22
     }
 }
 
