@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euc
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build bpf test check fuzz bench soak size install uninstall clean vendor docs syscalls
+.PHONY: help run build bpf test test-parts check fuzz bench soak size install uninstall clean vendor docs syscalls
 
 # auto: Rust's ready-made musl target, or a std compiled here when that cannot be had.  build: always compile std.
 STD ?= auto
@@ -34,7 +34,7 @@ SUDO := $(if $(filter-out 0,$(shell id -u)),sudo -E)
 BPF_C := $(wildcard bpf/*.c bpf/*.h bpf/include/*.h bpf/programs/*.c)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 run: build ## build, then start the agent as root in the foreground (ARGS="--flags")
 	@echo "metrics:  http://127.0.0.1:9435/metrics   (unless --listen says otherwise)"
@@ -56,6 +56,10 @@ test: ## everything CI checks: style, unit, golden and kernel tests (T=name: one
 	@$(MAKE) build
 	@$(if $(T),,$(MAKE) check)
 	@$(CARGO) test --locked $(if $(T),--test $(T)) $(if $(ARGS),-- $(ARGS))
+
+test-parts: ## what is too long for `make test` (P=faults: one file)
+	@vendor/setup.sh test
+	@$(CARGO) test --locked $(if $(P),--test $(P)) -- --ignored --nocapture
 
 check: ## formatting and lints only
 	@vendor/setup.sh check

@@ -268,6 +268,13 @@ pub const REFRESH_AGE_PER_COST: u32 = 10;
 /// Whatever a refresh costs, a source older than this is refreshed before a scrape.
 pub const REFRESH_AGE: Duration = Duration::from_secs(1);
 
+/// How long refreshes may keep a scrape waiting, all together. One that would take longer, as by what it took the last time, and
+/// longer than [`REFRESH_DEFERRED`], comes behind the answer: with 50,000 processes or 100,000 open files.
+pub const REFRESH_IN_SCRAPE: Duration = Duration::from_millis(60);
+
+/// See [`REFRESH_IN_SCRAPE`].
+pub const REFRESH_DEFERRED: Duration = Duration::from_millis(20);
+
 /// Bytes of a BPF object; with full debug information some reach 1 MB.
 pub const OBJECT_BYTES: usize = 32 << 20;
 
@@ -445,7 +452,7 @@ pub const PROCESS_RESYNC_INTERVAL: Duration = Duration::from_secs(5);
 /// Processes whose command line is read in one child process: 10 us each.
 pub const COMMANDS_PER_CHILD: usize = 2_048;
 
-/// How long that child may take before it is killed; the process it hung on is not asked again.
+/// How long that child may say nothing before it is killed; the process it hung on is not asked again.
 pub const COMMANDS_TIME: Duration = Duration::from_secs(2);
 
 /// How old a process must be before its command line is read: most do not live that long, and the others have become what they

@@ -26,6 +26,9 @@ const NOT_LOGS: [&str; 3] = ["/var/log/pods/", "/var/log/containers/", "/var/log
 /// Containers looked at in a turn however long it takes.
 const AT_LEAST: usize = 64;
 
+/// Processes of a container looked at however long it takes.
+const PROCESSES_AT_LEAST: usize = 16;
+
 /// How a runtime's format is read.
 pub fn format_of(format: LogFormat) -> &'static Format {
     match format {
@@ -282,7 +285,10 @@ impl OpenFiles {
             // On hybrid hosts the processes of containers are listed for their runtime's unit too.
             let is_shared = instance.runtime.is_unit() && world.hierarchies.layout() == "hybrid";
             // Some processes of a container with thousands tell enough.
-            for &pid in pids.iter().take(limits::LOG_PROCESSES_LOOKED_AT) {
+            for (number, &pid) in pids.iter().take(limits::LOG_PROCESSES_LOOKED_AT).enumerate() {
+                if number >= PROCESSES_AT_LEAST && clock::monotonic_ns() >= end_ns {
+                    break;
+                }
                 let paths = written(&world.host, pid, globs, &mut budget);
                 if paths.is_empty() || is_shared && owners::of_process(world, pid) != Some(id) {
                     continue;

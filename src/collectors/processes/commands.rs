@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 use super::kinds::{Kind, kind_of};
@@ -60,7 +59,13 @@ struct Probe {
     jobs: Vec<(u32, Stamp)>,
     data: Vec<u8>,
     deadline_ns: MonotonicNs,
+    /// When it is looked what it has said. It says it a process at a time, which the pipe has room for: thousands of them must
+    /// not wake the loop for each.
+    read_ns: MonotonicNs,
 }
+
+/// Between two looks.
+const READ_PAUSE_NS: u64 = 50_000_000;
 
 impl Commands {
     /// Begins a pass over all living processes.
@@ -130,20 +135,29 @@ impl Commands {
         let worker = Worker::spawn(|pipe| answer(host, jobs.iter().map(|(pid, _)| *pid), pipe))
             .context("child for command lines")?;
         let deadline_ns = now_ns + limits::COMMANDS_TIME.as_nanos() as u64;
-        self.probe = Some(Probe { worker, jobs, data: Vec::new(), deadline_ns });
+        self.probe =
+            Some(Probe { worker, jobs, data: Vec::new(), deadline_ns, read_ns: now_ns + READ_PAUSE_NS });
         Ok(())
     }
 
-    /// Reads what the child has said.
-    pub fn read(&mut self) {
+    /// Reads what the child has said; true when that is all.
+    pub fn read(&mut self, now_ns: MonotonicNs) -> bool {
         let Some(mut probe) = self.probe.take() else {
-            return;
+            return false;
         };
-        if probe.worker.read(&mut probe.data) {
+        let before = probe.data.len();
+        let is_over = probe.worker.read(&mut probe.data);
+        if probe.data.len() > before {
+            // Thousands may take their time on a slow machine.
+            probe.deadline_ns = now_ns + limits::COMMANDS_TIME.as_nanos() as u64;
+        }
+        if is_over {
             self.take_over(&probe.jobs, &probe.data);
         } else {
+            probe.read_ns = now_ns + READ_PAUSE_NS;
             self.probe = Some(probe);
         }
+        is_over
     }
 
     /// Kills a child that hangs. As long as the kernel keeps it, nobody else of the container it hung on is asked: a file system
@@ -169,9 +183,9 @@ impl Commands {
         }
     }
 
-    /// The descriptor that becomes readable when a child has something to say.
-    pub fn fd(&self) -> Option<RawFd> {
-        self.probe.as_ref().map(|probe| probe.worker.as_raw_fd())
+    /// When it is to be looked what a child has said.
+    pub fn read_ns(&self) -> Option<MonotonicNs> {
+        self.probe.as_ref().map(|probe| probe.read_ns)
     }
 
     /// When a child that is at work hangs.

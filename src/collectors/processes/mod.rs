@@ -326,8 +326,7 @@ impl Processes {
 
 impl Collector for Processes {
     fn fds(&self, wait: &mut dyn FnMut(RawFd)) {
-        let events = self.connector().and_then(Connector::fd);
-        events.into_iter().chain(self.commands.fd()).for_each(wait);
+        self.connector().and_then(Connector::fd).into_iter().for_each(wait);
     }
 
     fn ready(&mut self, world: &mut World, fd: RawFd) -> Result<()> {
@@ -336,8 +335,6 @@ impl Collector for Processes {
         {
             return connector.read(world);
         }
-        self.commands.read();
-        self.kinds = self.commands.kinds();
         Ok(())
     }
 
@@ -384,19 +381,24 @@ impl Collector for Processes {
     }
 
     fn tick_ns(&self) -> Option<u64> {
-        self.connector().and_then(Connector::read_ns)
+        let events_ns = self.connector().and_then(Connector::read_ns);
+        events_ns.into_iter().chain(self.commands.read_ns()).min()
     }
 
     fn tick(&mut self, world: &mut World) {
         if let Door::Connector(connector) = &mut self.door
+            && connector.read_ns().is_some_and(|at| at <= world.now_ns)
             && let Err(error) = connector.read(world)
         {
             self.problem = Some(error);
         }
+        if self.commands.read_ns().is_some_and(|at| at <= world.now_ns) && self.commands.read(world.now_ns) {
+            self.kinds = self.commands.kinds();
+        }
     }
 
     fn is_busy(&self) -> bool {
-        self.commands.fd().is_some()
+        self.commands.read_ns().is_some()
     }
 
     fn maps(&self, each: &mut dyn FnMut(RawFd)) {
