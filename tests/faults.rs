@@ -480,13 +480,10 @@ fn a_machine_that_slept_for_years_is_like_any_other() {
     let _turn = turn();
     let scene = Scene::new();
     let mut command = Command::new("unshare");
-    command.args(["-T", "--fork", "--kill-child", "--monotonic", "90000000", "--boottime", "100000000"]);
-    command.arg(BINARY);
-    match scene.run(command) {
-        Ok(run) => assert!(!run.scrapes.is_empty(), "{:#?}", run.stderr),
-        // Killed together with its parent.
-        Err(problem) => assert!(problem.starts_with("signal: 15"), "{problem}"),
-    }
+    // Since Linux 6.0 who executes a program enters the namespace; before, nothing is shifted.
+    command.args(["-T", "--monotonic", "90000000", "--boottime", "100000000", BINARY]);
+    let run = scene.run(command).unwrap_or_else(|problem| panic!("shifted clocks: {problem}"));
+    assert!(!run.scrapes.is_empty(), "{:#?}", run.stderr);
     // Stopped in the middle, as a machine that sleeps.
     let agent = Agent::start(&["--interval=1s"]);
     let before = agent.scrape();
