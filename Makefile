@@ -60,7 +60,7 @@ test: ## everything CI checks: style, unit, golden and kernel tests (T=name: one
 	@$(if $(T),,$(MAKE) check)
 	@$(CARGO) test --locked $(if $(T),--test $(T)) $(if $(ARGS),-- $(ARGS))
 
-test-parts: ## tests that need more than those of `make test`: a browser (P=name: one part)
+test-parts: ## what is too long or too large for `make test`: a browser, whole sweeps (P=name: one part)
 	@vendor/setup.sh parts
 	@$(MAKE) build
 	@$(CARGO) test --locked $(foreach part,$(or $(P),$(PARTS)),--test $(part)) -- --ignored --nocapture --test-threads=1

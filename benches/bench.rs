@@ -34,6 +34,8 @@ mod overhead;
 mod programs;
 #[path = "bench/soak.rs"]
 mod soak;
+#[path = "bench/stalls.rs"]
+mod stalls;
 
 type Section = fn(&Options) -> io::Result<()>;
 
@@ -51,7 +53,7 @@ const SECTIONS: &[(&str, Section)] = &[
 ];
 
 /// Sections that only run when they are asked for: they take a quarter of an hour.
-const LONG: &[(&str, Section)] = &[("soak", soak::soak)];
+const LONG: &[(&str, Section)] = &[("soak", soak::soak), ("stalls", stalls::stalls)];
 
 /// The hidden section that `connect` runs in a process of its own, inside a container's cgroup.
 const CONNECT_LOOP: &str = "connect-loop";

@@ -46,6 +46,8 @@ struct Slot {
     collector: Option<Box<dyn Collector>>,
     /// Where its descriptors are in the poll set.
     polled: std::ops::Range<usize>,
+    /// A scrape could not wait for its refresh.
+    is_due: bool,
 }
 
 impl Agent {
@@ -78,7 +80,7 @@ impl Agent {
                 succeeded_ns: None,
                 refreshed_ns: None,
             });
-            slots.push(Slot { spec, collector, polled: 0..0 });
+            slots.push(Slot { spec, collector, polled: 0..0, is_due: false });
         }
         let poll = PollSet::default();
         let mut agent = Agent {
@@ -273,6 +275,9 @@ impl Agent {
 
     fn due_ns(&self, slot: &Slot, status: &Status) -> Option<MonotonicNs> {
         let collector = slot.collector.as_ref()?;
+        if slot.is_due {
+            return Some(0);
+        }
         let interval_ns = self.world.config.interval.as_nanos() as u64;
         // A scraper with the same interval does the work: the timer must not do it again just before each scrape.
         let is_scraped =
@@ -305,15 +310,25 @@ impl Agent {
         }
     }
 
-    /// Refreshes what is older than a second, or than ten times what its refresh costs.
+    /// Refreshes what is older than a second, or than ten times what its refresh costs. What takes too long for somebody to
+    /// wait for it is refreshed when that one has the answer, for the next.
     fn refresh_for_scrape(&mut self) {
+        let began_ns = clock::monotonic_ns();
+        let (patience_ns, is_worth_it_ns) =
+            (limits::REFRESH_IN_SCRAPE.as_nanos() as u64, limits::REFRESH_DEFERRED.as_nanos() as u64);
         for index in 0..self.slots.len() {
             let status = &self.world.status[index];
-            let patience_ns = status.took_ns * u64::from(limits::REFRESH_AGE_PER_COST);
-            let patience_ns = patience_ns.min(limits::REFRESH_AGE.as_nanos() as u64);
-            let old =
-                status.refreshed_ns.is_none_or(|at| clock::monotonic_ns().saturating_sub(at) >= patience_ns);
-            if old && self.slots[index].spec.refresh != When::Never {
+            let age_ns = status.took_ns * u64::from(limits::REFRESH_AGE_PER_COST);
+            let age_ns = age_ns.min(limits::REFRESH_AGE.as_nanos() as u64);
+            let now_ns = clock::monotonic_ns();
+            let is_old = status.refreshed_ns.is_none_or(|at| now_ns.saturating_sub(at) >= age_ns);
+            if !is_old || self.slots[index].spec.refresh == When::Never {
+                continue;
+            }
+            let is_late = now_ns.saturating_sub(began_ns) + status.took_ns > patience_ns;
+            if is_late && status.took_ns >= is_worth_it_ns {
+                self.slots[index].is_due = true;
+            } else {
                 self.refresh(index);
             }
         }
@@ -322,6 +337,7 @@ impl Agent {
     fn refresh(&mut self, index: usize) {
         let began_ns = clock::monotonic_ns();
         self.world.now_ns = began_ns;
+        self.slots[index].is_due = false;
         let success = self.attempt(index, |collector, world| collector.refresh(world));
         let ended_ns = clock::monotonic_ns();
         let status = &mut self.world.status[index];

@@ -76,7 +76,10 @@ fn read_all(file: &File, one_piece: bool, buffer: &mut Vec<u8>) -> io::Result<us
             buffer.resize(length + FIRST, 0);
         }
         let room = buffer.len() - length;
-        let read = file.read_at(&mut buffer[length..], length as u64)?;
+        let read = match file.read_at(&mut buffer[length..], length as u64) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
         length += read;
         if read == 0 || (one_piece && read < room) {
             return Ok(length);

@@ -119,6 +119,13 @@ pub const CGROUP_EVENTS_PER_TURN: usize = 4_096;
 /// Reads of a container's metadata, ever further apart, before its provisional name stays for good: a quarter of an hour.
 pub const METADATA_TRIES: u32 = 40;
 
+/// Containers whose metadata is read again in one turn: where a runtime is unknown, each costs some 50 us.
+pub const METADATA_READS_PER_TURN: usize = 128;
+
+/// How long the files of containers may be read in one turn by one collector: with thousands of containers a pass over them
+/// takes many turns, and scrapes come in between.
+pub const SWEEP_SLICE: Duration = Duration::from_millis(4);
+
 /// Patterns of `--container-allowlist`, and of `--container-denylist`: each is tried on every new name.
 pub const CONTAINER_PATTERNS: usize = 64;
 
@@ -150,8 +157,15 @@ pub const SECOND_LOOK: Duration = Duration::from_secs(2);
 /// How often file systems of containers are measured. `statfs` needs a child process (`DESIGN.md`).
 pub const FILESYSTEMS_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long the child that calls `statfs` may take before it is killed and its results so far are used.
+/// Containers whose file systems are measured by one child.
+pub const FILESYSTEM_JOBS: usize = 1_024;
+
+/// How long the child that calls `statfs` may say nothing before it is killed and its results so far are used.
 pub const FILESYSTEMS_TIME: Duration = Duration::from_secs(5);
+
+/// Children that were killed and hang in the kernel all the same, of one kind: with so many, nobody is asked until one of
+/// them ends. They cannot be ended from here, and each is a process more.
+pub const HUNG_CHILDREN: usize = 8;
 
 /// Mounts of one container that are exported.
 pub const MOUNTS_PER_CONTAINER: usize = 32;
@@ -264,6 +278,13 @@ pub const REFRESH_AGE_PER_COST: u32 = 10;
 
 /// Whatever a refresh costs, a source older than this is refreshed before a scrape.
 pub const REFRESH_AGE: Duration = Duration::from_secs(1);
+
+/// How long refreshes may keep a scrape waiting, all together. One that would take longer, as by what it took the last time, and
+/// longer than [`REFRESH_DEFERRED`], comes behind the answer: with 50,000 processes or 100,000 open files.
+pub const REFRESH_IN_SCRAPE: Duration = Duration::from_millis(60);
+
+/// See [`REFRESH_IN_SCRAPE`].
+pub const REFRESH_DEFERRED: Duration = Duration::from_millis(20);
 
 /// Bytes of a BPF object; with full debug information some reach 1 MB.
 pub const OBJECT_BYTES: usize = 32 << 20;
@@ -442,7 +463,7 @@ pub const PROCESS_RESYNC_INTERVAL: Duration = Duration::from_secs(5);
 /// Processes whose command line is read in one child process: 10 us each.
 pub const COMMANDS_PER_CHILD: usize = 2_048;
 
-/// How long that child may take before it is killed; the process it hung on is not asked again.
+/// How long that child may say nothing before it is killed; the process it hung on is not asked again.
 pub const COMMANDS_TIME: Duration = Duration::from_secs(2);
 
 /// How old a process must be before its command line is read: most do not live that long, and the others have become what they

@@ -78,8 +78,9 @@ fn run(config: Config) -> Result<()> {
         capabilities::keep_capabilities(kept).context("--capabilities.keep")?;
     }
     systemd::notify("READY=1\nSTATUS=serving metrics");
-    if let Some(address) = http.address() {
-        info!("{} serves http://{address}{path}", env!("CARGO_PKG_VERSION"));
+    match http.address() {
+        Some(address) => info!("{} serves http://{address}{path}", env!("CARGO_PKG_VERSION")),
+        None => info!("{} serves {path}", env!("CARGO_PKG_VERSION")),
     }
     let ended = agent.run(http, &signals);
     systemd::notify("STOPPING=1");

@@ -1,15 +1,17 @@
 //! Lines on stderr: one line each, repeats collapsed, and no more than a few per second.
 //!
 //! An agent that fails the same way every second must not fill the journal: a message is printed once, then at most once a
-//! minute with the number of times it came up in between.
+//! minute with the number of times it came up in between. And an agent must not stand still because who reads its lines
+//! does: a line that finds no room is dropped and counted.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::os::fd::AsRawFd;
 
 use crate::limits;
-use crate::sys::clock;
+use crate::sys::{clock, poll};
 
 /// How important a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +51,12 @@ impl Level {
 /// Nanoseconds before a repeated message is printed again.
 const REPEAT_NS: u64 = 60_000_000_000;
 
+/// Bytes of a line: what a pipe with any room takes at once (PIPE_BUF).
+const LINE_BYTES: usize = 4096;
+
+/// How long a reader that was quick so far is waited for.
+const PATIENCE_MS: i32 = 100;
+
 struct Printer {
     level: Level,
     per_second: f64,
@@ -57,6 +65,9 @@ struct Printer {
     refilled_ns: u64,
     suppressed: u64,
     recent: Vec<Recent>,
+    /// Lines that found no room, and whether the last one did not.
+    dropped: u64,
+    is_stuck: bool,
 }
 
 struct Recent {
@@ -75,6 +86,8 @@ thread_local! {
             refilled_ns: 0,
             suppressed: 0,
             recent: Vec::new(),
+            dropped: 0,
+            is_stuck: false,
         })
     };
 }
@@ -95,18 +108,37 @@ pub fn line(level: Level, message: fmt::Arguments<'_>) {
         }
         let message = message.to_string().replace(['\n', '\r'], " ");
         if let Some(text) = printer.admit(&message, clock::monotonic_ns()) {
-            // Nobody can be told when stderr is gone.
-            let _ = writeln!(std::io::stderr(), "nodeprobe: {}: {text}", level.word());
+            printer.write(level, &text);
         }
     });
 }
 
 /// Prints a line of somebody else's, however many there are: for people who asked to see all of them.
 pub fn verbatim(text: &str) {
-    let _ = writeln!(std::io::stderr(), "nodeprobe: {}: {text}", Level::Debug.word());
+    PRINTER.with_borrow_mut(|printer| printer.write(Level::Debug, text));
+}
+
+/// Lines since the start that were dropped because nobody read those before.
+pub fn dropped() -> u64 {
+    PRINTER.with_borrow(|printer| printer.dropped)
 }
 
 impl Printer {
+    fn write(&mut self, level: Level, text: &str) {
+        let mut line = format!("nodeprobe: {}: {text}", level.word());
+        line.truncate(line.floor_char_boundary(LINE_BYTES - 1));
+        line.push('\n');
+        let mut stderr = std::io::stderr();
+        let patience_ms = if self.is_stuck { 0 } else { PATIENCE_MS };
+        // Nobody can be told when stderr is gone.
+        let is_told = poll::has_room(stderr.as_raw_fd(), patience_ms)
+            && stderr
+                .write_all(line.as_bytes())
+                .map_or_else(|error| error.kind() != ErrorKind::WouldBlock, |()| true);
+        self.is_stuck = !is_told;
+        self.dropped += u64::from(!is_told);
+    }
+
     fn admit(&mut self, message: &str, now_ns: u64) -> Option<String> {
         let mut hasher = DefaultHasher::new();
         message.hash(&mut hasher);
@@ -179,6 +211,8 @@ mod tests {
             refilled_ns: 0,
             suppressed: 0,
             recent: Vec::new(),
+            dropped: 0,
+            is_stuck: false,
         }
     }
 

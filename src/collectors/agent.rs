@@ -12,6 +12,7 @@ use crate::memory;
 use crate::metric::Desc;
 use crate::procfs::self_status::{self, SelfStatus};
 use crate::registry::Registry;
+use crate::stderr;
 use crate::sys::{clock, heap};
 use crate::world::{TurnTimes, World};
 
@@ -67,6 +68,11 @@ static FDS: Desc = Desc::state("nodeprobe_open_fds", "Open file descriptors.", &
 static KEPT: Desc = Desc::state(
     "nodeprobe_kept_files",
     "Cgroup and /proc files kept open for quick reading; about 5 KiB of kernel memory each.",
+    &[],
+);
+static UNWRITTEN: Desc = Desc::counter(
+    "nodeprobe_stderr_lines_lost_total",
+    "Lines for people that were dropped because nobody read those before from stderr.",
     &[],
 );
 static UPTIME: Desc =
@@ -125,6 +131,7 @@ pub static SPEC: Spec = Spec {
         &REFUSED,
         &FDS,
         &KEPT,
+        &UNWRITTEN,
         &UPTIME,
         &TURNS,
         &ACCEPTED,
@@ -195,6 +202,7 @@ impl Collector for Itself {
                 out.add(desc, &[], value as f64);
             }
         }
+        out.add(&UNWRITTEN, &[], stderr::dropped() as f64);
         out.add(&UPTIME, &[], world.now_ns.saturating_sub(world.started_ns) as f64 / 1e9);
         let turns: &TurnTimes = &world.turns;
         out.histogram(&TURNS, &[], &turns.buckets(), turns.sum_s, turns.count);

@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use super::{Collector, Opened, Spec, When};
 use crate::args::Enable;
 use crate::containers::ledger::Ledger;
+use crate::containers::sweep::Sweep;
 use crate::containers::{InstanceId, owners};
 use crate::error::{Context, Result};
 use crate::event::Event;
@@ -18,7 +19,7 @@ use crate::limits::{self, Limit};
 use crate::metric::Desc;
 use crate::procfs::net_dev;
 use crate::registry::Registry;
-use crate::sys::clock::MonotonicNs;
+use crate::sys::clock::{self, MonotonicNs};
 use crate::world::World;
 
 static RECEIVED_BYTES: Desc =
@@ -76,7 +77,13 @@ struct ContainerNet {
     namespaces: BTreeMap<u64, Namespace>,
     names: Names,
     ledger: Ledger<COUNTERS>,
+    sweep: Sweep,
+    /// Namespaces to be read, with who is in them.
+    queue: Vec<(u64, Vec<(InstanceId, u32)>)>,
 }
+
+/// Namespaces read in a turn however long it takes.
+const AT_LEAST: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Home {
@@ -124,6 +131,8 @@ fn open(world: &mut World) -> Result<Opened> {
         namespaces: BTreeMap::new(),
         names: Names::default(),
         ledger: Ledger::default(),
+        sweep: Sweep::default(),
+        queue: Vec::new(),
     })))
 }
 
@@ -137,29 +146,100 @@ fn is_its_own(interface: &str) -> bool {
 }
 
 impl ContainerNet {
-    /// Where each living container is: by namespace other than the host's, its containers with a process of each.
-    fn find_homes(&mut self, world: &World) -> BTreeMap<u64, Vec<(InstanceId, u32)>> {
+    /// Looks where a living container is.
+    fn find_home(&mut self, world: &World, id: InstanceId) {
+        let Some(instance) = world.containers.instance(id) else { return };
+        // Whoever has that number now: what counts is the namespace it is in.
+        let is_there = |home: &&Home| namespace_of(&world.host, home.pid) == Some(home.namespace);
+        let home = self.homes.get(&id).filter(is_there).copied().or_else(|| {
+            let mut pids = owners::processes(world, instance).into_iter();
+            pids.find_map(|pid| Some(Home { pid, namespace: namespace_of(&world.host, pid)? }))
+        });
+        match home {
+            Some(home) => drop(self.homes.insert(id, home)),
+            None => drop(self.homes.remove(&id)),
+        }
+    }
+
+    /// By namespace other than the host's, its living containers with a process of each.
+    fn inhabited(&self) -> BTreeMap<u64, Vec<(InstanceId, u32)>> {
         let mut found: BTreeMap<u64, Vec<(InstanceId, u32)>> = BTreeMap::new();
-        for (id, instance, _) in world.containers.living() {
-            // Whoever has that number now: what counts is the namespace it is in.
-            let is_there = |home: &&Home| namespace_of(&world.host, home.pid) == Some(home.namespace);
-            let home = self.homes.get(&id).filter(is_there).copied().or_else(|| {
-                let mut pids = owners::processes(world, instance).into_iter();
-                pids.find_map(|pid| Some(Home { pid, namespace: namespace_of(&world.host, pid)? }))
-            });
-            match home {
-                Some(home) => {
-                    self.homes.insert(id, home);
-                    if home.namespace != self.host {
-                        found.entry(home.namespace).or_default().push((id, home.pid));
-                    }
-                }
-                None => {
-                    self.homes.remove(&id);
-                }
-            }
+        let foreign = self.homes.iter().filter(|(_, home)| home.namespace != self.host);
+        for (&id, home) in foreign {
+            found.entry(home.namespace).or_default().push((id, home.pid));
         }
         found
+    }
+
+    /// Looks where the next containers are; when all have had their turn, reads what interfaces there have counted.
+    fn go_on(&mut self, world: &mut World) {
+        if self.sweep.is_under_way() {
+            let mut sweep = std::mem::take(&mut self.sweep);
+            let is_over = sweep.slice(world, |world, id, _| self.find_home(world, id));
+            self.sweep = sweep;
+            if !is_over {
+                return;
+            }
+            let found = self.inhabited();
+            // The only container of a pod may be on its way back: what it brought before is not to be counted again.
+            let kept_ns = limits::NAMESPACE_TIME.as_nanos() as u64;
+            self.namespaces.retain(|inode, namespace| {
+                if found.contains_key(inode) {
+                    namespace.seen_ns = world.now_ns;
+                }
+                namespace.seen_ns + kept_ns > world.now_ns
+            });
+            self.queue = found.into_iter().collect();
+        }
+        let end_ns = clock::monotonic_ns() + limits::SWEEP_SLICE.as_nanos() as u64;
+        let mut count = 0;
+        while (count < AT_LEAST || clock::monotonic_ns() < end_ns)
+            && let Some((inode, mut inside)) = self.queue.pop()
+        {
+            count += 1;
+            inside.retain(|(id, _)| world.containers.is_alive(*id));
+            self.read_namespace(world, inode, &inside);
+        }
+    }
+
+    fn read_namespace(&mut self, world: &mut World, inode: u64, inside: &[(InstanceId, u32)]) {
+        let Some((owner, pid)) = self.assign(world, inode, inside) else { return };
+        let Some(identity) = world.containers.instance(owner).and_then(|known| known.identity) else {
+            return;
+        };
+        // Not kept open: that would keep the namespace of a container that is gone.
+        let file = world.host.proc(&format!("{pid}/net/dev"));
+        let Ok(table) = read_bounded(&file, limits::KERNEL_FILE_BYTES) else { return };
+        let Some(namespace) = self.namespaces.get_mut(&inode) else { return };
+        for row in net_dev::parse(&table).filter(|row| is_its_own(row.name)) {
+            let values = [
+                row.received_bytes,
+                row.transmitted_bytes,
+                row.received_packets,
+                row.transmitted_packets,
+                row.received_drops,
+                row.transmitted_drops,
+                row.received_errors,
+                row.transmitted_errors,
+            ];
+            // Modules for tunnels put an interface into every namespace.
+            if values == [0; COUNTERS] {
+                continue;
+            }
+            let is_known = |part: &u64| {
+                namespace.last.contains_key(part) || namespace.last.len() < limits::INTERFACES_PER_CONTAINER
+            };
+            let Some(part) = self.names.number(row.name).filter(is_known) else {
+                world.reached.count(Limit::Interfaces);
+                continue;
+            };
+            let last = namespace.last.insert(part, values).unwrap_or_default();
+            if values.iter().zip(last).any(|(value, last)| *value < last) {
+                // Another interface of that name, or another namespace of that number.
+                self.ledger.rebase(owner, part, [0; COUNTERS]);
+            }
+            self.ledger.observe(owner, identity, part, values);
+        }
     }
 
     /// Gives a namespace to one of the containers in it, if who had it is gone.
@@ -203,56 +283,23 @@ impl Collector for ContainerNet {
     }
 
     fn refresh(&mut self, world: &mut World) -> Result<()> {
-        let found = self.find_homes(world);
-        // The only container of a pod may be on its way back: what it brought before is not to be counted again.
-        let kept_ns = limits::NAMESPACE_TIME.as_nanos() as u64;
-        self.namespaces.retain(|inode, namespace| {
-            if found.contains_key(inode) {
-                namespace.seen_ns = world.now_ns;
-            }
-            namespace.seen_ns + kept_ns > world.now_ns
-        });
-        for (inode, inside) in found {
-            let Some((owner, pid)) = self.assign(world, inode, &inside) else { continue };
-            let Some(identity) = world.containers.instance(owner).and_then(|known| known.identity) else {
-                continue;
-            };
-            // Not kept open: that would keep the namespace of a container that is gone.
-            let file = world.host.proc(&format!("{pid}/net/dev"));
-            let Ok(table) = read_bounded(&file, limits::KERNEL_FILE_BYTES) else { continue };
-            let Some(namespace) = self.namespaces.get_mut(&inode) else { continue };
-            for row in net_dev::parse(&table).filter(|row| is_its_own(row.name)) {
-                let values = [
-                    row.received_bytes,
-                    row.transmitted_bytes,
-                    row.received_packets,
-                    row.transmitted_packets,
-                    row.received_drops,
-                    row.transmitted_drops,
-                    row.received_errors,
-                    row.transmitted_errors,
-                ];
-                // Modules for tunnels put an interface into every namespace.
-                if values == [0; COUNTERS] {
-                    continue;
-                }
-                let is_known = |part: &u64| {
-                    namespace.last.contains_key(part)
-                        || namespace.last.len() < limits::INTERFACES_PER_CONTAINER
-                };
-                let Some(part) = self.names.number(row.name).filter(is_known) else {
-                    world.reached.count(Limit::Interfaces);
-                    continue;
-                };
-                let last = namespace.last.insert(part, values).unwrap_or_default();
-                if values.iter().zip(last).any(|(value, last)| *value < last) {
-                    // Another interface of that name, or another namespace of that number.
-                    self.ledger.rebase(owner, part, [0; COUNTERS]);
-                }
-                self.ledger.observe(owner, identity, part, values);
-            }
+        if !self.is_busy() {
+            self.sweep.begin();
         }
+        self.go_on(world);
         Ok(())
+    }
+
+    fn tick_ns(&self) -> Option<u64> {
+        self.is_busy().then_some(0)
+    }
+
+    fn tick(&mut self, world: &mut World) {
+        self.go_on(world);
+    }
+
+    fn is_busy(&self) -> bool {
+        self.sweep.is_under_way() || !self.queue.is_empty()
     }
 
     fn collect(&self, world: &World, out: &mut Registry) {

@@ -1,6 +1,6 @@
 //! Disk I/O of containers from their cgroup files, and their file systems from a child process.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 
@@ -11,6 +11,7 @@ use crate::cgroupfs::{blkio, io_stat};
 use crate::containers::hierarchies::{Hierarchies, Place};
 use crate::containers::ledger::Ledger;
 use crate::containers::mounts::{self, Job, Mount, Record};
+use crate::containers::sweep::Sweep;
 use crate::containers::{IdentityId, InstanceId};
 use crate::error::{Context, Result};
 use crate::event::Event;
@@ -78,7 +79,7 @@ struct Disk {
     disk_names: HashMap<u64, Box<str>>,
     names_are_old: bool,
     /// The mount an identity's I/O of a device stands on. Chosen once: a counter must not move to another series.
-    places: HashMap<(IdentityId, u64), SeriesLabels>,
+    places: BTreeMap<(IdentityId, u64), SeriesLabels>,
     probe: Option<Probe>,
     /// When the last child was started, and the last one that looked at all containers.
     started_ns: Option<MonotonicNs>,
@@ -88,6 +89,9 @@ struct Disk {
     hung: Vec<(InstanceId, Abandoned)>,
     buffer: Vec<u8>,
     devices: Vec<DeviceIo>,
+    sweep: Sweep,
+    /// Containers to be looked at by the next children.
+    queue: VecDeque<InstanceId>,
 }
 
 /// Values of the three labels.
@@ -185,47 +189,46 @@ impl IoFiles {
 }
 
 impl Disk {
+    /// Reads the counters of the next containers.
     fn read_io(&mut self, world: &mut World) {
-        let mut unknown = std::mem::take(&mut self.names_are_old);
-        let living: Vec<(InstanceId, IdentityId)> = world
-            .containers
-            .living()
-            .filter_map(|(id, instance, _)| Some((id, instance.identity?)))
-            .collect();
-        for (id, identity) in living {
-            let Some(path) = world.containers.instance(id).map(|instance| &instance.path) else {
-                continue;
-            };
-            let instance = self.instances.entry(id).or_insert_with(|| Instance {
-                files: IoFiles::new(&world.hierarchies, path),
-                look_again_ns: Some(world.now_ns + limits::SECOND_LOOK.as_nanos() as u64),
-                mounts: Vec::new(),
-                failures: 0,
-                probed: false,
-            });
-            if instance.look_again_ns.take_if(|at| *at <= world.now_ns).is_some()
-                && !matches!(instance.files, IoFiles::V1 { .. })
-            {
-                instance.files.close(&mut world.kept_files);
-                instance.files = IoFiles::new(&world.hierarchies, path);
-            }
-            instance.files.read(&mut world.kept_files, &mut self.buffer, &mut self.devices);
-            if self.devices.len() > limits::DEVICES_PER_CONTAINER {
-                world.reached.count(Limit::Devices);
-            }
-            for io in self.devices.iter().take(limits::DEVICES_PER_CONTAINER) {
-                let number = device_number(io.major, io.minor);
-                unknown |= !self.disk_names.contains_key(&number);
-                // Half of it, when one of v1's two files could not be read, would look like counters that fell.
-                if let (Some(reads), Some(writes), Some(read_bytes), Some(written_bytes)) =
-                    (io.reads, io.writes, io.read_bytes, io.written_bytes)
-                {
-                    self.io.observe(id, identity, number, [reads, writes, read_bytes, written_bytes]);
-                }
-            }
-        }
-        if unknown {
+        let mut sweep = std::mem::take(&mut self.sweep);
+        sweep.slice(world, |world, id, identity| self.read_io_of(world, id, identity));
+        self.sweep = sweep;
+        if std::mem::take(&mut self.names_are_old) {
             self.read_disk_names(world);
+        }
+    }
+
+    fn read_io_of(&mut self, world: &mut World, id: InstanceId, identity: IdentityId) {
+        let Some(path) = world.containers.instance(id).map(|instance| &instance.path) else {
+            return;
+        };
+        let instance = self.instances.entry(id).or_insert_with(|| Instance {
+            files: IoFiles::new(&world.hierarchies, path),
+            look_again_ns: Some(world.now_ns + limits::SECOND_LOOK.as_nanos() as u64),
+            mounts: Vec::new(),
+            failures: 0,
+            probed: false,
+        });
+        if instance.look_again_ns.take_if(|at| *at <= world.now_ns).is_some()
+            && !matches!(instance.files, IoFiles::V1 { .. })
+        {
+            instance.files.close(&mut world.kept_files);
+            instance.files = IoFiles::new(&world.hierarchies, path);
+        }
+        instance.files.read(&mut world.kept_files, &mut self.buffer, &mut self.devices);
+        if self.devices.len() > limits::DEVICES_PER_CONTAINER {
+            world.reached.count(Limit::Devices);
+        }
+        for io in self.devices.iter().take(limits::DEVICES_PER_CONTAINER) {
+            let number = device_number(io.major, io.minor);
+            self.names_are_old |= !self.disk_names.contains_key(&number);
+            // Half of it, when one of v1's two files could not be read, would look like counters that fell.
+            if let (Some(reads), Some(writes), Some(read_bytes), Some(written_bytes)) =
+                (io.reads, io.writes, io.read_bytes, io.written_bytes)
+            {
+                self.io.observe(id, identity, number, [reads, writes, read_bytes, written_bytes]);
+            }
         }
     }
 
@@ -290,27 +293,39 @@ impl Disk {
             return Ok(());
         }
         self.hung.retain(|(_, child)| child.is_alive());
-        let all = since(self.started_for_all_ns) >= limits::FILESYSTEMS_INTERVAL.as_nanos() as u64;
-        let mut due: Vec<(u32, InstanceId)> = self
-            .instances
-            .iter()
-            .filter(|(id, _)| self.hung.iter().all(|(hung, _)| hung != *id))
-            .filter(|(_, instance)| all || (!instance.probed && instance.failures < PROBES))
-            .map(|(&id, instance)| (instance.failures, id))
-            .collect();
-        if due.is_empty() {
+        if self.hung.len() >= limits::HUNG_CHILDREN {
+            // Nobody waits for a turn that may not come; the next minute begins anew.
+            self.queue.clear();
             return Ok(());
         }
-        // Those that a probe hung on or found empty come last, so that they keep nobody else waiting.
-        due.sort_unstable();
+        let all = since(self.started_for_all_ns) >= limits::FILESYSTEMS_INTERVAL.as_nanos() as u64;
+        if all || self.queue.is_empty() {
+            let mut due: Vec<(u32, InstanceId)> = self
+                .instances
+                .iter()
+                .filter(|(_, instance)| all || (!instance.probed && instance.failures < PROBES))
+                .map(|(&id, instance)| (instance.failures, id))
+                .collect();
+            // Those that a probe hung on or found empty come last, so that they keep nobody else waiting.
+            due.sort_unstable();
+            self.queue = due.into_iter().map(|(_, id)| id).collect();
+        }
         let mut jobs = Vec::new();
         let mut owners = Vec::new();
-        for (_, id) in due {
+        while jobs.len() < limits::FILESYSTEM_JOBS
+            && let Some(id) = self.queue.pop_front()
+        {
+            if self.hung.iter().any(|(hung, _)| *hung == id) {
+                continue;
+            }
             let Some(instance) = world.containers.instance(id) else { continue };
             let path = instance.path.trim_start_matches('/');
             let cgroups = world.hierarchies.searched().map(|(_, mount)| mount.join(path)).collect();
             jobs.push(Job { number: owners.len() as u32, cgroups });
             owners.push(id);
+        }
+        if jobs.is_empty() {
+            return Ok(());
         }
         let host = world.host.clone();
         let worker =
@@ -368,8 +383,8 @@ impl Disk {
         !mount.of_host
             || self
                 .places
-                .iter()
-                .any(|((known, _), place)| *known == identity && place.device == mount.device)
+                .range((identity, 0)..=(identity, u64::MAX))
+                .any(|(_, place)| place.device == mount.device)
     }
 }
 
@@ -385,6 +400,7 @@ impl Collector for Disk {
             return Ok(());
         };
         let over = probe.worker.read(&mut probe.data) || probe.data.len() > limits::KERNEL_FILE_BYTES;
+        probe.deadline_ns = world.now_ns + limits::FILESYSTEMS_TIME.as_nanos() as u64;
         if over {
             self.end_probe(probe, world);
         } else {
@@ -401,12 +417,17 @@ impl Collector for Disk {
                     instance.files.close(&mut world.kept_files);
                 }
             }
-            Event::IdentityEnded(identity) => self.places.retain(|(known, _), _| *known != identity),
+            Event::IdentityEnded(identity) => {
+                let places = self.places.range((identity, 0)..=(identity, u64::MAX));
+                let gone: Vec<_> = places.map(|(place, _)| *place).collect();
+                gone.iter().for_each(|place| drop(self.places.remove(place)));
+            }
             Event::InstanceStarted(_) | Event::InstanceRenamed(_) | Event::CgroupsChanged => {}
         }
     }
 
     fn refresh(&mut self, world: &mut World) -> Result<()> {
+        self.sweep.begin();
         self.read_io(world);
         if let Some(probe) = self.probe.take_if(|probe| probe.deadline_ns <= world.now_ns) {
             warning!("measuring file systems hung; the containers it hung on are asked last from now on");
@@ -421,8 +442,25 @@ impl Collector for Disk {
         self.probe.as_ref().map(|probe| probe.deadline_ns)
     }
 
+    fn tick_ns(&self) -> Option<MonotonicNs> {
+        let has_rest = self.probe.is_none() && !self.queue.is_empty();
+        let probe_ns = self.started_ns.filter(|_| has_rest).map(|at| at + PROBE_PAUSE_NS);
+        let sweep_ns = self.sweep.is_under_way().then_some(0);
+        sweep_ns.into_iter().chain(probe_ns).min()
+    }
+
+    fn tick(&mut self, world: &mut World) {
+        self.read_io(world);
+        if !self.queue.is_empty()
+            && let Err(error) = self.start_probe(world)
+        {
+            self.queue.clear();
+            warning!("disk: {error}");
+        }
+    }
+
     fn is_busy(&self) -> bool {
-        self.probe.is_some()
+        self.probe.is_some() || self.sweep.is_under_way()
     }
 
     fn collect(&self, world: &World, out: &mut Registry) {

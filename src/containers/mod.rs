@@ -15,6 +15,7 @@ pub mod owners;
 pub mod paths;
 pub mod rules;
 pub mod runtimes;
+pub mod sweep;
 #[cfg(test)]
 mod test;
 pub mod units;
@@ -23,6 +24,7 @@ pub mod watch;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::ops::Bound;
 use std::time::Duration;
 
 use crate::event::Event;
@@ -44,6 +46,16 @@ use units::{Unit, Units};
 /// An instance's number; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InstanceId(u32);
+
+impl InstanceId {
+    /// Some time below `period`, in nanoseconds, another for each of neighbouring instances: what is due for all of them now and
+    /// then is not due for all at once.
+    pub fn phase_ns(self, period: Duration) -> u64 {
+        let share = u64::from(self.0.wrapping_mul(0x9e37_79b1));
+        // Scaled down before, so that the product of 32 bits and a period of minutes fits.
+        (share * (period.as_nanos() as u64 >> 10)) >> 22
+    }
+}
 
 #[cfg(test)]
 impl InstanceId {
@@ -249,6 +261,16 @@ impl Containers {
             .iter()
             .filter(|(_, instance)| instance.is_alive())
             .filter_map(|(&id, instance)| Some((id, instance, self.identities.get(&instance.identity?)?)))
+    }
+
+    /// Living instances that have an identity, those behind `done` in the order they were met.
+    pub fn living_after(&self, done: Option<InstanceId>) -> impl Iterator<Item = (InstanceId, IdentityId)> {
+        let from = done.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.instances.range((from, Bound::Unbounded));
+        behind
+            .filter(|(_, instance)| instance.is_alive())
+            .filter_map(|(&id, instance)| Some((id, instance.identity?)))
+            .filter(|(_, identity)| self.identities.contains_key(identity))
     }
 
     /// An instance, alive or not long gone.
@@ -484,14 +506,18 @@ impl Containers {
     }
 
     fn name_instances(&mut self, host: &Host, now_ns: MonotonicNs, events: &mut VecDeque<Event>) {
-        let waiting: Vec<InstanceId> = self
+        let mut waiting: Vec<(MonotonicNs, InstanceId)> = self
             .instances
             .iter()
             .filter(|(_, instance)| instance.tries_left > 0 || instance.awaits_ports)
             .filter(|(_, instance)| instance.next_try_ns <= now_ns)
-            .map(|(&id, _)| id)
+            .map(|(&id, instance)| (instance.next_try_ns, id))
             .collect();
-        for id in waiting {
+        // New ones first, whose time is 0: what their runtimes have written may be gone soon. Of the others those due longest.
+        waiting.sort_unstable();
+        let new = waiting.partition_point(|(at, _)| *at == 0);
+        waiting.truncate(new + limits::METADATA_READS_PER_TURN);
+        for (_, id) in waiting {
             let Some(instance) = self.instances.get_mut(&id) else {
                 continue;
             };
@@ -617,16 +643,11 @@ impl Containers {
         while let Some((_, place, id)) = self.leaving.pop_front_if(|(at, ..)| *at <= now_ns) {
             self.cgroups.remove(&(place, id));
         }
-        let gone: Vec<InstanceId> = self
-            .instances
-            .iter()
-            .filter(|(_, instance)| instance.ended_ns.is_some_and(|at| at + RETENTION_NS <= now_ns))
-            .map(|(&id, _)| id)
-            .collect();
-        for id in gone {
-            self.instances.remove(&id);
+        let known = self.instances.len();
+        self.instances.retain(|_, instance| instance.ended_ns.is_none_or(|at| at + RETENTION_NS > now_ns));
+        if self.instances.len() < known {
             // Directories below the container's own whose removal nobody reported.
-            self.cgroups.retain(|_, owner| *owner != id);
+            self.cgroups.retain(|_, owner| self.instances.contains_key(owner));
         }
         let ended: Vec<IdentityId> = self
             .identities

@@ -75,7 +75,9 @@ pub enum Record {
 }
 
 /// Looks at each job's container and writes a record per mount into `out`, and one behind each job. Runs in a child.
-pub fn probe(host: &Host, jobs: &[Job], out: &mut impl Write) {
+pub fn probe(host: &Host, jobs: &[Job], pipe: &mut impl Write) {
+    // One write for each container wakes its reader once, and tells all that is known when the next one hangs.
+    let mut out = std::io::BufWriter::new(pipe);
     let diskstats = read_bounded(&host.proc("diskstats"), limits::KERNEL_FILE_BYTES).unwrap_or_default();
     let disks = diskstats::parse(&diskstats);
     let init_namespace = fs::read_link(host.proc("1/ns/mnt")).ok();
@@ -83,6 +85,7 @@ pub fn probe(host: &Host, jobs: &[Job], out: &mut impl Write) {
     for job in jobs {
         let Some(pid) = job.cgroups.iter().find_map(|directory| first_process(directory, &mut 0)) else {
             let _ = write!(out, "{}\0\0{NOBODY}\0\0\0\0\0\0", job.number);
+            let _ = out.flush();
             continue;
         };
         let namespace = fs::read_link(host.proc(&format!("{pid}/ns/mnt"))).ok();
@@ -104,6 +107,7 @@ pub fn probe(host: &Host, jobs: &[Job], out: &mut impl Write) {
             );
         }
         let _ = write!(out, "{}\0\0\0\0\0\0\0\0", job.number);
+        let _ = out.flush();
         if let Some(namespace) = namespace {
             known.insert(namespace, mounts);
         }

@@ -2,6 +2,18 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::time::Duration;
+
+/// How long to rest when poll(2) itself fails for want of memory.
+const WITHOUT_MEMORY: Duration = Duration::from_millis(50);
+
+/// True when `fd` takes PIPE_BUF bytes without a wait, or is broken, which writing will show; waits for that at most
+/// `timeout_ms`.
+pub fn has_room(fd: RawFd, timeout_ms: i32) -> bool {
+    let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one initialised element.
+    unsafe { libc::poll(&raw mut poll, 1, timeout_ms) > 0 }
+}
 
 /// What an owner of a descriptor waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,17 +55,22 @@ impl PollSet {
         self.fds.is_empty()
     }
 
-    /// Waits until a descriptor is ready or `timeout_ms` has passed; an interrupting signal ends the wait too.
+    /// Waits until a descriptor is ready or `timeout_ms` has passed; an interrupting signal ends the wait too. Where the kernel
+    /// has no memory for it, it is a short sleep: then nothing is ready, and the next wait may do better.
     ///
     /// # Errors
-    /// Those of poll(2) but EINTR.
+    /// Those of poll(2) but EINTR, ENOMEM and EAGAIN.
     pub fn wait(&mut self, timeout_ms: i32) -> io::Result<()> {
         let count = self.fds.len() as libc::nfds_t;
         // SAFETY: the pointer and the count describe the vector's own initialised elements.
         let result = unsafe { libc::poll(self.fds.as_mut_ptr(), count, timeout_ms) };
-        match super::check(result) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
-            _ => Ok(()),
+        match super::check(result).map_err(|error| (error.raw_os_error(), error)) {
+            Ok(_) | Err((Some(libc::EINTR), _)) => Ok(()),
+            Err((Some(libc::ENOMEM | libc::EAGAIN), _)) => {
+                std::thread::sleep(WITHOUT_MEMORY);
+                Ok(())
+            }
+            Err((_, error)) => Err(error),
         }
     }
 

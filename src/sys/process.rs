@@ -138,10 +138,12 @@ impl Worker {
         super::check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
         // SAFETY: both descriptors are new and ours.
         let (reader, writer) = unsafe { (File::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
+        // SAFETY: getpid cannot fail.
+        let parent = unsafe { libc::getpid() };
         // SAFETY: the process has one thread, so the child is a whole program and may do anything.
         let pid = super::check(unsafe { libc::fork() })?;
         if pid == 0 {
-            child(writer.as_raw_fd(), work);
+            child(parent, writer.as_raw_fd(), work);
         }
         drop(writer);
         // SAFETY: a valid descriptor of ours.
@@ -224,11 +226,24 @@ impl Drop for Worker {
 }
 
 /// The life of a worker's child.
-fn child(writer: RawFd, work: impl FnOnce(&mut File)) -> ! {
-    // SAFETY: prctl and dup2 take no pointers; the child owns all its descriptors and has one thread. Descriptor 3 is made
-    // the pipe, then all above it are closed.
+fn child(parent: libc::pid_t, writer: RawFd, work: impl FnOnce(&mut File)) -> ! {
+    // SAFETY: prctl and dup2 take no pointers, open a string that ends with NUL; the child owns all its descriptors and has one
+    // thread. Descriptor 3 is made the pipe, then all above it are closed. Those below it become nothing: who reads our stderr
+    // must not wait for a child that hangs.
     let mut pipe = unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+        // The parent may have died before it was asked for.
+        if libc::getppid() != parent {
+            libc::_exit(0);
+        }
+        let nothing = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        for fd in 0..3 {
+            if nothing < 0 {
+                libc::close(fd);
+            } else {
+                libc::dup2(nothing, fd);
+            }
+        }
         let kept = if writer == 3 { 3 } else { libc::dup2(writer, 3) };
         if libc::syscall(libc::SYS_close_range, 4, libc::c_uint::MAX, 0) != 0 {
             let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -14,7 +14,11 @@ use crate::error::Result;
 use crate::host::{Host, read_bounded};
 use crate::limits;
 use crate::procfs::pid_stat::{self, PidStat};
+use crate::sys::clock;
 use crate::world::World;
+
+/// Containers looked at in a turn however long it takes.
+const AT_LEAST: usize = 64;
 
 /// The rounds, of which one at most is under way.
 #[derive(Default)]
@@ -57,14 +61,18 @@ impl Rounds {
         self.pids.clear();
         let mut units = Vec::new();
         for (id, instance, _) in world.containers.living() {
-            let usage = usage(&world.hierarchies, &instance.path);
-            let before = usage.and_then(|usage| self.usage.insert(id, usage));
-            if is_full || usage.is_none() || usage != before {
-                // Units last: on hybrid hosts the tasks of containers are in v2 where their runtime's unit is.
-                if instance.runtime.is_unit() { units.push(id) } else { self.queue.push_back(id) }
-            }
+            // Units last: on hybrid hosts the tasks of containers are in v2 where their runtime's unit is.
+            if instance.runtime.is_unit() { units.push(id) } else { self.queue.push_back(id) }
         }
         self.queue.extend(units);
+    }
+
+    /// Whether an instance has used a processor since the last round, as far as can be told.
+    fn has_run(&mut self, world: &World, id: InstanceId) -> bool {
+        let Some(instance) = world.containers.instance(id) else { return false };
+        let usage = usage(&world.hierarchies, &instance.path);
+        let before = usage.and_then(|usage| self.usage.insert(id, usage));
+        usage.is_none() || usage != before
     }
 
     /// Forgets an instance.
@@ -72,14 +80,21 @@ impl Rounds {
         self.usage.remove(&instance);
     }
 
-    /// Asks about up to [`limits::DELAY_QUERIES_PER_TURN`] processes; true when the round is over.
+    /// Asks about up to [`limits::DELAY_QUERIES_PER_TURN`] processes of the next containers; true when the round is over.
     ///
     /// # Errors
     /// Those of [`Queries::ask`]; the round is given up.
     pub fn go_on(&mut self, world: &World, processes: &mut Processes, queries: &mut Queries) -> Result<bool> {
-        while self.pids.len() < limits::DELAY_QUERIES_PER_TURN {
+        let end_ns = clock::monotonic_ns() + limits::SWEEP_SLICE.as_nanos() as u64;
+        let mut looked = 0;
+        while self.pids.len() < limits::DELAY_QUERIES_PER_TURN
+            && (looked < AT_LEAST || clock::monotonic_ns() < end_ns)
+        {
             let Some(id) = self.queue.pop_front() else { break };
-            self.list(world, processes, id);
+            looked += 1;
+            if self.has_run(world, id) || self.is_full {
+                self.list(world, processes, id);
+            }
         }
         let rest = self.pids.len().saturating_sub(limits::DELAY_QUERIES_PER_TURN);
         let now = self.pids.split_off(rest);

@@ -14,7 +14,7 @@ use crate::logs::formats::{Format, cri, docker, local};
 use crate::logs::tail::{Key, Start, Tail};
 use crate::memory::{self, Use};
 use crate::procfs::mountinfo;
-use crate::sys::clock::MonotonicNs;
+use crate::sys::clock::{self, MonotonicNs};
 use crate::world::World;
 
 /// The label of what a runtime has taken from a container's outputs.
@@ -23,6 +23,12 @@ pub const OUTPUTS: &str = "stdout/stderr";
 /// Where containers' logs are by custom. Not those that runtimes and journald write for others.
 const LOGS: &str = "/var/log/";
 const NOT_LOGS: [&str; 3] = ["/var/log/pods/", "/var/log/containers/", "/var/log/journal/"];
+
+/// Containers looked at in a turn however long it takes.
+const AT_LEAST: usize = 64;
+
+/// Processes of a container looked at however long it takes.
+const PROCESSES_AT_LEAST: usize = 16;
 
 /// How a runtime's format is read.
 pub fn format_of(format: LogFormat) -> &'static Format {
@@ -266,19 +272,26 @@ impl OpenFiles {
         let host_mounts = mounts_of(&world.host, 1);
         let mut budget = limits::LOG_FILES_LOOKED_AT;
         let mut found = Vec::new();
+        let end_ns = clock::monotonic_ns() + limits::SWEEP_SLICE.as_nanos() as u64;
+        let mut looked = 0;
         while budget > 0
+            && (looked < AT_LEAST || clock::monotonic_ns() < end_ns)
             && let Some(id) = self.queue.pop_front()
         {
             let Some(instance) = world.containers.instance(id).filter(|instance| instance.is_alive()) else {
                 continue;
             };
+            looked += 1;
             let mut pids = owners::processes(world, instance);
             // The root of the process that came first lasts longest.
             pids.sort_unstable();
             // On hybrid hosts the processes of containers are listed for their runtime's unit too.
             let is_shared = instance.runtime.is_unit() && world.hierarchies.layout() == "hybrid";
             // Some processes of a container with thousands tell enough.
-            for &pid in pids.iter().take(limits::LOG_PROCESSES_LOOKED_AT) {
+            for (number, &pid) in pids.iter().take(limits::LOG_PROCESSES_LOOKED_AT).enumerate() {
+                if number >= PROCESSES_AT_LEAST && clock::monotonic_ns() >= end_ns {
+                    break;
+                }
                 let paths = written(&world.host, pid, globs, &mut budget);
                 if paths.is_empty() || is_shared && owners::of_process(world, pid) != Some(id) {
                     continue;
@@ -323,12 +336,32 @@ fn written(host: &Host, pid: u32, globs: &[Glob], budget: &mut usize) -> Vec<Str
             read_bounded(&host.proc(&format!("{pid}/mountinfo")), limits::KERNEL_FILE_BYTES)
                 .unwrap_or_default()
         });
-        let kind = mountinfo::parse(table).find(|entry| entry.mount_id == mount).map(|entry| entry.fs_type);
-        if kind.is_some_and(|kind| answers_at_once(&kind)) {
+        if leads_to(table, mount, &path) {
             paths.push(path);
         }
     }
     paths
+}
+
+/// Whether `path` is in the mount with the number `mount`, and that and all it is reached through answer at once.
+fn leads_to(table: &[u8], mount: u32, path: &str) -> bool {
+    let is_on_the_way = |point: &str| {
+        path.strip_prefix(point.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
+    };
+    let mut is_found = false;
+    let hangs = mountinfo::parse(table).filter(|entry| is_on_the_way(&entry.mount_point)).any(|entry| {
+        is_found |= entry.mount_id == mount && answers_at_once(&entry.fs_type);
+        may_hang(&entry.fs_type)
+    });
+    is_found && !hangs
+}
+
+/// Whether a file system asks another machine or a program, so that a walk through its directories can hang. Unlike files on
+/// it, which are read only where it is known for good, roots of all other kinds are walked through.
+fn may_hang(kind: &str) -> bool {
+    const REMOTE: &[&str] =
+        &["nfs", "fuse", "cifs", "smb", "9p", "ceph", "afs", "virtiofs", "lustre", "gfs2", "ocfs2", "autofs"];
+    REMOTE.iter().any(|prefix| kind.starts_with(prefix))
 }
 
 /// Whether a file system is this machine's own: a network file system, or one of a program's, can hang.
@@ -357,6 +390,18 @@ fn written_in(host: &Host, pid: u32, number: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lies_behind_a_file_system_that_can_hang_is_left_alone() {
+        let table = b"21 1 0:20 / / rw - overlay overlay rw\n22 21 0:21 / /var/log rw - tmpfs tmpfs rw\n\
+            23 21 0:22 / /mnt/far rw - nfs4 far:/ rw\n24 23 0:23 / /mnt/far/log rw - tmpfs tmpfs rw\n";
+        assert!(leads_to(table, 22, "/var/log/a.log") && leads_to(table, 21, "/var/logs/a.log"));
+        for (mount, path) in
+            [(23, "/mnt/far/a.log"), (24, "/mnt/far/log/a.log"), (21, "/mnt/far/a.log"), (9, "/a")]
+        {
+            assert!(!leads_to(table, mount, path), "{path}");
+        }
+    }
 
     #[test]
     fn logs_are_told_from_other_files() {

@@ -15,10 +15,10 @@ use self::kernel::Kernel;
 use super::{Collector, Opened, Spec, When};
 use crate::args::Enable;
 use crate::cgroupfs::memory_events;
-use crate::containers::InstanceId;
 use crate::containers::hierarchies::{Hierarchies, Place};
 use crate::containers::ledger::Ledger;
 use crate::containers::owners::{Strangers, Sums, instance_of};
+use crate::containers::{IdentityId, InstanceId};
 use crate::error::Result;
 use crate::event::Event;
 use crate::host::read_bounded;
@@ -80,6 +80,8 @@ struct Instance {
     /// What the file told of that was before the program.
     before: u64,
     ended_ns: Option<MonotonicNs>,
+    /// What the ledger was told last.
+    said: Option<(IdentityId, u64)>,
 }
 
 fn open(world: &mut World) -> Result<Opened> {
@@ -117,7 +119,9 @@ impl Instance {
         let Some(instance) = world.containers.instance(id).filter(|instance| instance.is_alive()) else {
             return;
         };
-        self.read_ns = Some(world.now_ns + limits::OOM_INTERVAL.as_nanos() as u64);
+        // Not all in the same turn.
+        let spread_ns = if self.read_ns.is_none() { id.phase_ns(limits::OOM_INTERVAL / 2) } else { 0 };
+        self.read_ns = Some(world.now_ns + limits::OOM_INTERVAL.as_nanos() as u64 - spread_ns);
         let text = file(&world.hierarchies, &instance.path)
             .and_then(|file| read_bounded(&file, limits::KERNEL_FILE_BYTES).ok());
         let kills = text.and_then(|text| memory_events::parse(&text).oom_kills);
@@ -182,7 +186,12 @@ impl Collector for Oom {
             let identity = identity.filter(|&identity| world.containers.identity(identity).is_some());
             // Without both nobody knows.
             if let Some(identity) = identity.filter(|_| has_bpf || instance.told.is_some()) {
-                self.kills.observe(id, identity, 0, [instance.kills()]);
+                let said = Some((identity, instance.kills()));
+                // Most never have any: thousands of them are not worth a look into the ledger.
+                if instance.said != said {
+                    instance.said = said;
+                    self.kills.observe(id, identity, 0, [instance.kills()]);
+                }
             }
         }
         self.is_settled = true;

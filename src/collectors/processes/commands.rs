@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 use super::kinds::{Kind, kind_of};
@@ -13,7 +12,7 @@ use crate::host::Host;
 use crate::limits;
 use crate::memory::{self, Use};
 use crate::sys::clock::MonotonicNs;
-use crate::sys::process::Worker;
+use crate::sys::process::{Abandoned, Worker};
 use crate::warning;
 
 /// What tells a process and the program it executes from all others.
@@ -47,6 +46,10 @@ pub struct Commands {
     processes: HashMap<u32, Process>,
     pass: u64,
     probe: Option<Probe>,
+    /// Containers that a child hung on (`None`: one that is gone), until the kernel lets go of the child.
+    hung: Vec<(Option<InstanceId>, Abandoned)>,
+    /// Children that were killed because they hung.
+    pub abandoned: u64,
     /// Processes there was no room for in this pass.
     pub refused: u64,
 }
@@ -57,7 +60,13 @@ struct Probe {
     jobs: Vec<(u32, Stamp)>,
     data: Vec<u8>,
     deadline_ns: MonotonicNs,
+    /// When it is looked what it has said. It says it a process at a time, which the pipe has room for: thousands of them must
+    /// not wake the loop for each.
+    read_ns: MonotonicNs,
 }
+
+/// Between two looks.
+const READ_PAUSE_NS: u64 = 50_000_000;
 
 impl Commands {
     /// Begins a pass over all living processes.
@@ -105,14 +114,18 @@ impl Commands {
     pub fn ask(&mut self, host: &Host, now_ns: MonotonicNs) -> Result<()> {
         if let Some(probe) = self.probe.take_if(|probe| probe.deadline_ns <= now_ns) {
             warning!("reading a command line hung; its process is not asked again");
-            self.take_over(probe);
+            self.abandoned += 1;
+            self.give_up(probe);
         }
-        if self.probe.is_some() {
+        self.hung.retain(|(_, child)| child.is_alive());
+        if self.probe.is_some() || self.hung.len() >= limits::HUNG_CHILDREN {
             return Ok(());
         }
         let age_ns = limits::COMMAND_AGE.as_nanos() as u64;
         let is_due = |process: &Process| {
-            process.answer == Answer::Unknown && process.stamp.start_ns.saturating_add(age_ns) <= now_ns
+            process.answer == Answer::Unknown
+                && process.stamp.start_ns.saturating_add(age_ns) <= now_ns
+                && self.hung.iter().all(|(hung, _)| *hung != Some(process.instance))
         };
         let due = self.processes.iter().filter(|(_, process)| is_due(process));
         let mut jobs: Vec<(u32, Stamp)> = due.map(|(&pid, process)| (pid, process.stamp)).collect();
@@ -123,25 +136,43 @@ impl Commands {
         let worker = Worker::spawn(|pipe| answer(host, jobs.iter().map(|(pid, _)| *pid), pipe))
             .context("child for command lines")?;
         let deadline_ns = now_ns + limits::COMMANDS_TIME.as_nanos() as u64;
-        self.probe = Some(Probe { worker, jobs, data: Vec::new(), deadline_ns });
+        self.probe =
+            Some(Probe { worker, jobs, data: Vec::new(), deadline_ns, read_ns: now_ns + READ_PAUSE_NS });
         Ok(())
     }
 
-    /// Reads what the child has said.
-    pub fn read(&mut self) {
+    /// Reads what the child has said; true when that is all.
+    pub fn read(&mut self, now_ns: MonotonicNs) -> bool {
         let Some(mut probe) = self.probe.take() else {
-            return;
+            return false;
         };
-        if probe.worker.read(&mut probe.data) {
-            self.take_over(probe);
+        let before = probe.data.len();
+        let is_over = probe.worker.read(&mut probe.data);
+        if probe.data.len() > before {
+            // Thousands may take their time on a slow machine.
+            probe.deadline_ns = now_ns + limits::COMMANDS_TIME.as_nanos() as u64;
+        }
+        if is_over {
+            self.take_over(&probe.jobs, &probe.data);
         } else {
+            probe.read_ns = now_ns + READ_PAUSE_NS;
             self.probe = Some(probe);
         }
+        is_over
     }
 
-    fn take_over(&mut self, probe: Probe) {
-        let mut answers = parse(&probe.data);
-        for (pid, stamp) in &probe.jobs {
+    /// Kills a child that hangs. As long as the kernel keeps it, nobody else of the container it hung on is asked: a file system
+    /// that does not answer one will not answer the next, and each would be a process that nothing can end.
+    fn give_up(&mut self, probe: Probe) {
+        let at = parse(&probe.data).count();
+        let instance = probe.jobs.get(at).and_then(|(pid, _)| Some(self.processes.get(pid)?.instance));
+        self.take_over(&probe.jobs, &probe.data);
+        self.hung.push((instance, probe.worker.abandon()));
+    }
+
+    fn take_over(&mut self, jobs: &[(u32, Stamp)], data: &[u8]) {
+        let mut answers = parse(data);
+        for (pid, stamp) in jobs {
             let answer = answers.next();
             if let Some(process) = self.processes.get_mut(pid).filter(|process| process.stamp == *stamp) {
                 // The first without an answer is the one the child was at when it was given up.
@@ -153,9 +184,9 @@ impl Commands {
         }
     }
 
-    /// The descriptor that becomes readable when a child has something to say.
-    pub fn fd(&self) -> Option<RawFd> {
-        self.probe.as_ref().map(|probe| probe.worker.as_raw_fd())
+    /// When it is to be looked what a child has said.
+    pub fn read_ns(&self) -> Option<MonotonicNs> {
+        self.probe.as_ref().map(|probe| probe.read_ns)
     }
 
     /// When a child that is at work hangs.
@@ -198,9 +229,8 @@ mod tests {
     }
 
     fn told(commands: &mut Commands, jobs: &[u32], data: &[u8]) {
-        let worker = Worker::spawn(|_| {}).unwrap();
-        let jobs = jobs.iter().map(|&pid| (pid, NEW)).collect();
-        commands.take_over(Probe { worker, jobs, data: data.to_vec(), deadline_ns: 0 });
+        let jobs: Vec<_> = jobs.iter().map(|&pid| (pid, NEW)).collect();
+        commands.take_over(&jobs, data);
     }
 
     #[test]

@@ -61,6 +61,11 @@ static LOST: Desc = Desc::counter(
     "Ended processes, executed programs and first processes that are not counted: the kernel's tables were full, or it did not tell; with process events, events of the host that were dropped.",
     &[],
 );
+static ABANDONED: Desc = Desc::counter(
+    "nodeprobe_command_probes_abandoned_total",
+    "Child processes reading command lines that were killed because they hung.",
+    &[],
+);
 static DOOR: Desc = Desc::state(
     "nodeprobe_processes_door_info",
     "How processes are followed: bpf, connector (the kernel's process events), or files, which know nothing of those that end between two looks.",
@@ -73,7 +78,7 @@ pub static SPEC: Spec = Spec {
     about: "Processes of containers, restarts and types of applications, with eBPF, process events or cgroup files",
     default: Enable::Auto,
     refresh: When::Interval,
-    metrics: &[&RESTARTS, &APPLICATION, &PROCESSES, &STARTED, &EXITED, &EXECS, &LOST, &DOOR],
+    metrics: &[&RESTARTS, &APPLICATION, &PROCESSES, &STARTED, &EXITED, &EXECS, &LOST, &ABANDONED, &DOOR],
     open,
 };
 
@@ -321,8 +326,7 @@ impl Processes {
 
 impl Collector for Processes {
     fn fds(&self, wait: &mut dyn FnMut(RawFd)) {
-        let events = self.connector().and_then(Connector::fd);
-        events.into_iter().chain(self.commands.fd()).for_each(wait);
+        self.connector().and_then(Connector::fd).into_iter().for_each(wait);
     }
 
     fn ready(&mut self, world: &mut World, fd: RawFd) -> Result<()> {
@@ -331,8 +335,6 @@ impl Collector for Processes {
         {
             return connector.read(world);
         }
-        self.commands.read();
-        self.kinds = self.commands.kinds();
         Ok(())
     }
 
@@ -379,19 +381,24 @@ impl Collector for Processes {
     }
 
     fn tick_ns(&self) -> Option<u64> {
-        self.connector().and_then(Connector::read_ns)
+        let events_ns = self.connector().and_then(Connector::read_ns);
+        events_ns.into_iter().chain(self.commands.read_ns()).min()
     }
 
     fn tick(&mut self, world: &mut World) {
         if let Door::Connector(connector) = &mut self.door
+            && connector.read_ns().is_some_and(|at| at <= world.now_ns)
             && let Err(error) = connector.read(world)
         {
             self.problem = Some(error);
         }
+        if self.commands.read_ns().is_some_and(|at| at <= world.now_ns) && self.commands.read(world.now_ns) {
+            self.kinds = self.commands.kinds();
+        }
     }
 
     fn is_busy(&self) -> bool {
-        self.commands.fd().is_some()
+        self.commands.read_ns().is_some()
     }
 
     fn maps(&self, each: &mut dyn FnMut(RawFd)) {
@@ -420,6 +427,7 @@ impl Collector for Processes {
             Door::Files(_) => "files",
         };
         out.add(&DOOR, &[door], 1.0);
+        out.add(&ABANDONED, &[], self.commands.abandoned as f64);
         if matches!(self.door, Door::Files(_)) {
             return;
         }

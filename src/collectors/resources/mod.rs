@@ -9,6 +9,7 @@ use self::files::{CPU_COUNTERS, Files, PRESSURE_COUNTERS};
 use super::{Collector, Opened, Spec, When};
 use crate::args::Enable;
 use crate::containers::ledger::Ledger;
+use crate::containers::sweep::Sweep;
 use crate::containers::{IdentityId, InstanceId};
 use crate::error::Result;
 use crate::event::Event;
@@ -95,6 +96,7 @@ struct Resources {
     cpu: Ledger<CPU_COUNTERS>,
     pressure: Ledger<PRESSURE_COUNTERS>,
     buffer: Vec<u8>,
+    sweep: Sweep,
 }
 
 fn open(world: &mut World) -> Result<Opened> {
@@ -105,7 +107,15 @@ fn open(world: &mut World) -> Result<Opened> {
 }
 
 impl Resources {
-    fn refresh_instance(&mut self, world: &mut World, id: InstanceId, identity: IdentityId, path: &str) {
+    /// Reads the files of the next containers.
+    fn go_on(&mut self, world: &mut World) {
+        let mut sweep = std::mem::take(&mut self.sweep);
+        sweep.slice(world, |world, id, identity| self.refresh_instance(world, id, identity));
+        self.sweep = sweep;
+    }
+
+    fn refresh_instance(&mut self, world: &mut World, id: InstanceId, identity: IdentityId) {
+        let Some(path) = world.containers.instance(id).map(|instance| &*instance.path) else { return };
         let files = self.instances.entry(id).or_default();
         let (kept, buffer) = (&mut world.kept_files, &mut self.buffer);
         let mut moved = false;
@@ -113,8 +123,9 @@ impl Resources {
             moved = files.find(&world.host, &world.hierarchies, path, kept);
             files.read_limits(kept, buffer);
             let pause = if files.looked == 0 { limits::SECOND_LOOK } else { limits::LIMITS_INTERVAL };
+            let spread_ns = if files.looked == 1 { id.phase_ns(limits::LIMITS_INTERVAL / 2) } else { 0 };
             files.looked = files.looked.saturating_add(1);
-            files.look_ns = world.now_ns + pause.as_nanos() as u64;
+            files.look_ns = world.now_ns + pause.as_nanos() as u64 - spread_ns;
         }
         if let Some(values) = files.read_cpu(kept, buffer) {
             if moved {
@@ -142,15 +153,21 @@ impl Collector for Resources {
     }
 
     fn refresh(&mut self, world: &mut World) -> Result<()> {
-        let living: Vec<(InstanceId, IdentityId, Box<str>)> = world
-            .containers
-            .living()
-            .filter_map(|(id, instance, _)| Some((id, instance.identity?, instance.path.clone())))
-            .collect();
-        for (id, identity, path) in living {
-            self.refresh_instance(world, id, identity, &path);
-        }
+        self.sweep.begin();
+        self.go_on(world);
         Ok(())
+    }
+
+    fn tick_ns(&self) -> Option<u64> {
+        self.sweep.is_under_way().then_some(0)
+    }
+
+    fn tick(&mut self, world: &mut World) {
+        self.go_on(world);
+    }
+
+    fn is_busy(&self) -> bool {
+        self.sweep.is_under_way()
     }
 
     fn collect(&self, world: &World, out: &mut Registry) {
