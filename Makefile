@@ -11,6 +11,9 @@ export STD
 # 1: take crates from vendor/crates (see `make vendor`) and stay offline.
 VENDORED ?=
 export VENDORED
+# Another architecture to build for: make build ARCH=aarch64|armv7, which makes dist/ARCH/nodeprobe.
+ARCH ?=
+export ARCH
 # Flags for the agent (run), for the bench (bench), for libFuzzer (fuzz) or for the test programs (test).
 ARGS ?=
 # A BPF program to compile, and where to: make bpf SRC=x.bpf.c [OUT=x.bpf.o] [BTF=types of another kernel].
@@ -28,7 +31,8 @@ MAX_SIZE := 3145728
 # rustup installs here and leaves PATH to the shell's start files, which CI may not read.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 CARGO := vendor/cargo.sh
-TARGET := x86_64-unknown-linux-musl
+TARGET := $(or $(shell [ -z "$(ARCH)" ] || { . vendor/build-std/table.sh $(ARCH) && echo $$rust; }),x86_64-unknown-linux-musl)
+DIST := dist$(addprefix /,$(filter-out x86_64,$(ARCH)))/nodeprobe
 BINARY := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/nodeprobe
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo -E)
 BPF_C := $(wildcard bpf/*.c bpf/*.h bpf/include/*.h bpf/programs/*.c)
@@ -41,10 +45,10 @@ run: build ## build, then start the agent as root in the foreground (ARGS="--fla
 	@echo "what works on this machine:  $(SUDO) dist/nodeprobe doctor"
 	@exec $(SUDO) dist/nodeprobe $(ARGS)
 
-build: ## build the static release binary, dist/nodeprobe (STD=build compiles std here)
+build: ## build the static release binary, dist/nodeprobe (STD=build compiles std here; ARCH=aarch64|armv7: dist/ARCH/nodeprobe)
 	@vendor/setup.sh build
 	@$(CARGO) build --release --locked --bin nodeprobe
-	@install -D -m 755 $(BINARY) dist/nodeprobe
+	@install -D -m 755 $(BINARY) $(DIST)
 
 bpf: ## compile a BPF program of your own (SRC=x.bpf.c, OUT=x.bpf.o) with our headers and this kernel's types
 	@[ -n "$(SRC)" ] || { echo "make bpf SRC=path/to/x.bpf.c [OUT=x.bpf.o]" >&2; exit 2; }
@@ -83,7 +87,7 @@ docs: ## write docs/METRICS.md and docs/FLAGS.md anew from the code
 	@RUNNER=env NODEPROBE_UPDATE=1 $(CARGO) test --locked --test docs
 
 syscalls: ## write the table of system calls anew from this machine's kernel headers
-	@vendor/setup.sh build
+	@vendor/setup.sh syscalls
 	@names=$$(vendor/syscalls.sh) && echo "$$names" >src/decoders/syscall_names.rs
 
 # No dependency on build: `make build && sudo make install` must not compile as root.
