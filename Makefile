@@ -48,7 +48,12 @@ run: build ## build, then start the agent as root in the foreground (ARGS="--fla
 build: ## build the static release binary, dist/nodeprobe (STD=build compiles std here; ARCH=aarch64|armv7: dist/ARCH/nodeprobe)
 	@vendor/setup.sh build
 	@$(CARGO) build --release --locked --bin nodeprobe
+ifeq ($(ARCH),armv7)
+	@vendor/build-std/neon.sh $(BINARY)
+	@install -D -m 755 -s --strip-program=arm-linux-gnueabihf-strip $(BINARY) $(DIST)
+else
 	@install -D -m 755 $(BINARY) $(DIST)
+endif
 
 bpf: ## compile a BPF program of your own (SRC=x.bpf.c, OUT=x.bpf.o) with our headers and this kernel's types
 	@[ -n "$(SRC)" ] || { echo "make bpf SRC=path/to/x.bpf.c [OUT=x.bpf.o]" >&2; exit 2; }

@@ -26,6 +26,20 @@ static __always_inline int is_tcp(void *ctx)
 	return protocol == IPPROTO_TCP;
 }
 
+/* Where pointers have four bytes the next field follows at once. */
+static __always_inline struct sock *read_socket(void *ctx)
+{
+	__u64 wide = 0;
+	__u32 narrow = 0;
+
+	if (settings.fields.skaddr_size == sizeof(narrow)) {
+		READ_FIELD(&narrow, ctx, skaddr);
+		return (void *)(__u64)narrow;
+	}
+	READ_FIELD(&wide, ctx, skaddr);
+	return (void *)wide;
+}
+
 static __always_inline void read_destination(void *ctx, struct destination *to)
 {
 	__u32 words[4] = {};
@@ -63,11 +77,11 @@ int on_state(void *ctx)
 	struct cgroup_ids ids = {};
 	struct tallies *changes;
 	int old_state = 0, new_state = 0;
-	struct sock *sk = NULL;
+	struct sock *sk;
 
 	if (!is_tcp(ctx))
 		return 0;
-	READ_FIELD(&sk, ctx, skaddr);
+	sk = read_socket(ctx);
 	READ_FIELD(&old_state, ctx, oldstate);
 	READ_FIELD(&new_state, ctx, newstate);
 	if (new_state == TCP_LISTEN || old_state == TCP_LISTEN) {

@@ -25,7 +25,8 @@
 #define SCRAPES 100
 #define CONNECTS 5
 #define SILENT_PORT 18082
-#define CONTAINER "/sys/fs/cgroup/docker/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define CONTAINER \
+	"/sys/fs/cgroup/docker/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 static char page[1 << 20];
 
@@ -161,7 +162,8 @@ static pid_t live(void)
 int main(void)
 {
 	char *const doctor[] = { "/nodeprobe", "doctor", NULL };
-	char *const agent[] = { "/nodeprobe", "--interval=1s", "--state-dir=/var/lib/nodeprobe", NULL };
+	char *const agent[] = { "/nodeprobe", "--interval=1s", "--state-dir=/var/lib/nodeprobe",
+				NULL };
 	long first = 0, last = 0;
 	int status = 0, answers = 0, out;
 	pid_t pid;
@@ -186,11 +188,13 @@ int main(void)
 	put("/sys/fs/cgroup/docker/cgroup.subtree_control", "+cpu +memory +pids");
 	if (mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY, NULL))
 		end("the root cannot be made read-only");
-	printf("box: writing to / gives %s\n", open("/x", O_CREAT | O_WRONLY, 0600) < 0 ? strerror(errno) : "no error");
+	printf("box: writing to / gives %s\n",
+	       open("/x", O_CREAT | O_WRONLY, 0600) < 0 ? strerror(errno) : "no error");
 	fflush(stdout);
 
 	waitpid(run(doctor), &status, 0);
-	printf("box: doctor ended with %d\n", WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status));
+	printf("box: doctor ended with %d\n",
+	       WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status));
 	fflush(stdout);
 	pid = run(agent);
 	for (int i = 0; i < 600 && !get("/metrics"); i++) {
@@ -213,7 +217,8 @@ int main(void)
 	if (waitpid(pid, &status, WNOHANG) == pid)
 		end("the agent is gone");
 	printf("box: %d of %d scrapes answered\n", answers, SCRAPES);
-	printf("box: resident %ld kB, then %ld kB, peak %ld kB\n", first, last, resident(pid, "VmHWM:"));
+	printf("box: resident %ld kB, then %ld kB, peak %ld kB\n", first, last,
+	       resident(pid, "VmHWM:"));
 	printf("box: descriptors %d of %d\n", descriptors(pid), DESCRIPTORS);
 	printf("box: metrics\n%s", page);
 	end("done");

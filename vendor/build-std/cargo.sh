@@ -27,6 +27,8 @@ export "CARGO_TARGET_${up}_LINKER=$gnu-gcc"
 # The libc crate has musl's time of 64 bits on armv7 when it is asked for: wall time would end in 2038.
 export "CARGO_TARGET_${up}_RUSTFLAGS=-Clink-self-contained=yes -Lnative=$work/crt --cfg=libc_unstable_musl_v1_2"
 export CARGO_PROFILE_RELEASE_TRIM_PATHS=all
+# neon.sh needs symbols; `make build` strips what it installs.
+[ "$kernel" != arm ] || export CARGO_PROFILE_RELEASE_STRIP=none
 
 # Programs of another architecture are run by qemu.
 [ -z "$musl_root" ] || export "CARGO_TARGET_${up}_RUNNER=${RUNNER-$qemu}"
