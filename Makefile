@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euc
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build bpf test check fuzz bench soak size install uninstall clean vendor docs syscalls
+.PHONY: help run build bpf test check fuzz bench soak size install uninstall clean vendor docs syscalls test-arch
 
 # auto: Rust's ready-made musl target, or a std compiled here when that cannot be had.  build: always compile std.
 STD ?= auto
@@ -38,7 +38,7 @@ SUDO := $(if $(filter-out 0,$(shell id -u)),sudo -E)
 BPF_C := $(wildcard bpf/*.c bpf/*.h bpf/include/*.h bpf/programs/*.c)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 run: build ## build, then start the agent as root in the foreground (ARGS="--flags")
 	@echo "metrics:  http://127.0.0.1:9435/metrics   (unless --listen says otherwise)"
@@ -65,6 +65,12 @@ test: ## everything CI checks: style, unit, golden and kernel tests (T=name: one
 	@$(MAKE) build
 	@$(if $(T),,$(MAKE) check)
 	@$(CARGO) test --locked $(if $(T),--test $(T)) $(if $(ARGS),-- $(ARGS))
+
+# Those that need no kernel of their own, and no program of another architecture started by another program: see tests/arch.sh.
+test-arch: ## unit tests and those of files alone for another architecture, run by qemu (ARCH=aarch64|armv7)
+	@[ -n "$(filter-out x86_64,$(ARCH))" ] || { echo "make test-arch ARCH=aarch64|armv7" >&2; exit 2; }
+	@$(MAKE) build
+	@tests/arch.sh $(ARCH) $(ARGS)
 
 check: ## formatting and lints only
 	@vendor/setup.sh check
