@@ -63,7 +63,7 @@ static X86_64: Architecture<{ room(syscall_names::X86_64) }> =
 static AARCH64: Architecture<{ room(syscall_names::AARCH64) }> =
     Architecture { kernel: Words::new(syscall_names::AARCH64), strace: STRACE_AARCH64 };
 
-/// The peer does not run there, so no dashboard knows strace's names of it.
+/// The kernel's names alone: of strace's there is no table.
 #[cfg(any(test, target_arch = "arm"))]
 static ARM: Architecture<{ room(syscall_names::ARM) }> =
     Architecture { kernel: Words::new(syscall_names::ARM), strace: &[] };

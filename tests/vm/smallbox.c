@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define DESCRIPTORS 16
@@ -221,5 +222,11 @@ int main(void)
 	       resident(pid, "VmHWM:"));
 	printf("box: descriptors %d of %d\n", descriptors(pid), DESCRIPTORS);
 	printf("box: metrics\n%s", page);
+	/* A clock without a battery may say anything, and 32 bits of seconds end in 2038. */
+	clock_settime(CLOCK_REALTIME, &(struct timespec){ .tv_sec = 2209032000 });
+	get("/metrics");
+	sleep(2);
+	if (!get("/metrics") || !strstr(page, " 2040 ") || waitpid(pid, &status, WNOHANG) == pid)
+		end("no answer in 2040");
 	end("done");
 }
