@@ -189,7 +189,7 @@ mod tests {
         let by_strace = if cfg!(target_arch = "arm") { "exit_group" } else { "exit" };
         assert_eq!(bed.decode(&SPEC, &exit_group).unwrap(), by_strace);
         assert_eq!(run(&mut *kernel, &mut bed.names(), exit_group.as_bytes()).unwrap(), "exit_group");
-        assert_eq!(bed.decode(&SPEC, "400").unwrap(), "unknown_syscall:400");
+        assert_eq!(bed.decode(&SPEC, "402").unwrap(), "unknown_syscall:402");
         assert_eq!(bed.decode(&SPEC, "99999").unwrap(), "unknown_syscall:99999");
         assert_eq!(bed.decode(&SPEC, "-1").unwrap(), "unknown_syscall:-1");
         for bad in [&b""[..], b"read", b"\xff\0", b"9223372036854775808"] {
