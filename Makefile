@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euc
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build bpf test check fuzz bench soak size install uninstall clean vendor docs syscalls image test-parts
+.PHONY: help run build bpf test check fuzz bench soak size install uninstall clean vendor docs syscalls image test-parts test-arch
 
 # auto: Rust's ready-made musl target, or a std compiled here when that cannot be had.  build: always compile std.
 STD ?= auto
@@ -11,6 +11,9 @@ export STD
 # 1: take crates from vendor/crates (see `make vendor`) and stay offline.
 VENDORED ?=
 export VENDORED
+# Another architecture to build for: make build ARCH=aarch64|armv7, which makes dist/ARCH/nodeprobe.
+ARCH ?=
+export ARCH
 # Flags for the agent (run), for the bench (bench), for libFuzzer (fuzz) or for the test programs (test).
 ARGS ?=
 # A BPF program to compile, and where to: make bpf SRC=x.bpf.c [OUT=x.bpf.o] [BTF=types of another kernel].
@@ -31,7 +34,8 @@ MAX_SIZE := 3145728
 # rustup installs here and leaves PATH to the shell's start files, which CI may not read.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 CARGO := vendor/cargo.sh
-TARGET := x86_64-unknown-linux-musl
+TARGET := $(or $(shell [ -z "$(ARCH)" ] || { . vendor/build-std/table.sh $(ARCH) && echo $$rust; }),x86_64-unknown-linux-musl)
+DIST := dist$(addprefix /,$(filter-out x86_64,$(ARCH)))/nodeprobe
 BINARY := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/nodeprobe
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo -E)
 BPF_C := $(wildcard bpf/*.c bpf/*.h bpf/include/*.h bpf/programs/*.c)
@@ -44,10 +48,15 @@ run: build ## build, then start the agent as root in the foreground (ARGS="--fla
 	@echo "what works on this machine:  $(SUDO) dist/nodeprobe doctor"
 	@exec $(SUDO) dist/nodeprobe $(ARGS)
 
-build: ## build the static release binary, dist/nodeprobe (STD=build compiles std here)
+build: ## build the static release binary, dist/nodeprobe (STD=build compiles std here; ARCH=aarch64|armv7: dist/ARCH/nodeprobe)
 	@vendor/setup.sh build
 	@$(CARGO) build --release --locked --bin nodeprobe
-	@install -D -m 755 $(BINARY) dist/nodeprobe
+ifeq ($(ARCH),armv7)
+	@vendor/build-std/neon.sh $(BINARY)
+	@install -D -m 755 -s --strip-program=arm-linux-gnueabihf-strip $(BINARY) $(DIST)
+else
+	@install -D -m 755 $(BINARY) $(DIST)
+endif
 
 bpf: ## compile a BPF program of your own (SRC=x.bpf.c, OUT=x.bpf.o) with our headers and this kernel's types
 	@[ -n "$(SRC)" ] || { echo "make bpf SRC=path/to/x.bpf.c [OUT=x.bpf.o]" >&2; exit 2; }
@@ -64,6 +73,11 @@ test-parts: ## what is too long or too large for `make test`: a browser, whole s
 	@vendor/setup.sh parts
 	@$(MAKE) build
 	@$(CARGO) test --locked $(foreach part,$(or $(P),$(PARTS)),--test $(part)) -- --ignored --nocapture --test-threads=1
+# Those that need no kernel of their own, and no program of another architecture started by another program: see tests/arch.sh.
+test-arch: ## unit tests and those of files alone for another architecture, run by qemu (ARCH=aarch64|armv7)
+	@[ -n "$(filter-out x86_64,$(ARCH))" ] || { echo "make test-arch ARCH=aarch64|armv7" >&2; exit 2; }
+	@$(MAKE) build
+	@tests/arch.sh $(ARCH) $(ARGS)
 
 check: ## formatting and lints only
 	@vendor/setup.sh check
@@ -99,7 +113,7 @@ docs: ## write docs/METRICS.md, docs/FLAGS.md, dashboards and alerts anew from t
 	@RUNNER=env NODEPROBE_UPDATE=1 $(CARGO) test --locked --test dashboards -- files_are_up_to_date
 
 syscalls: ## write the table of system calls anew from this machine's kernel headers
-	@vendor/setup.sh build
+	@vendor/setup.sh syscalls
 	@names=$$(vendor/syscalls.sh) && echo "$$names" >src/decoders/syscall_names.rs
 
 # No dependency on build: `make build && sudo make install` must not compile as root.

@@ -56,7 +56,7 @@ const volatile struct {
 		__u16 protocol;
 		__u16 protocol_size;
 		__u16 daddr_v6;
-		__u16 pad;
+		__u16 skaddr_size;
 	} fields;
 } settings;
 

@@ -26,6 +26,26 @@ static __always_inline int is_tcp(void *ctx)
 	return protocol == IPPROTO_TCP;
 }
 
+/* Of a 32-bit kernel, as the size of one in the record says. */
+static __always_inline int has_short_pointers(void)
+{
+	return settings.fields.skaddr_size == sizeof(__u32);
+}
+
+/* Where pointers have four bytes the next field follows at once. */
+static __always_inline struct sock *read_socket(void *ctx)
+{
+	__u64 wide = 0;
+	__u32 narrow = 0;
+
+	if (has_short_pointers()) {
+		READ_FIELD(&narrow, ctx, skaddr);
+		return (void *)(__u64)narrow;
+	}
+	READ_FIELD(&wide, ctx, skaddr);
+	return (void *)wide;
+}
+
 static __always_inline void read_destination(void *ctx, struct destination *to)
 {
 	__u32 words[4] = {};
@@ -63,11 +83,11 @@ int on_state(void *ctx)
 	struct cgroup_ids ids = {};
 	struct tallies *changes;
 	int old_state = 0, new_state = 0;
-	struct sock *sk = NULL;
+	struct sock *sk;
 
 	if (!is_tcp(ctx))
 		return 0;
-	READ_FIELD(&sk, ctx, skaddr);
+	sk = read_socket(ctx);
 	READ_FIELD(&old_state, ctx, oldstate);
 	READ_FIELD(&new_state, ctx, newstate);
 	if (new_state == TCP_LISTEN || old_state == TCP_LISTEN) {
@@ -86,6 +106,9 @@ int on_state(void *ctx)
 		finish(sk, old, TCP_SYN_SENT, TCP_CLOSE);
 	read_destination(ctx, &to);
 	ids.id[CGROUP_V2] = bpf_get_current_cgroup_id();
+	/* There inode numbers have 32 bits, and ids a generation above them (kernfs_id_ino). */
+	if (has_short_pointers())
+		ids.id[CGROUP_V2] = (__u32)ids.id[CGROUP_V2];
 	/* The root's is 1. */
 	if (ids.id[CGROUP_V2] <= 1 || is_ignored(&to, 0))
 		return 0;

@@ -2,14 +2,20 @@
 # vendor/cargo.sh SUBCOMMAND ARGS: cargo, plus the three things a plain call does not do.
 #  1. One build at a time: libbpf-sys configures elfutils inside cargo's registry, where two builds would meet.
 #  2. Tests and benches run as root (they load BPF programs), everything else as the caller.
-#  3. Without Rust's musl target, or with STD=build, std is compiled too (vendor/build-std/).
+#  3. Without Rust's musl target, with STD=build and for another ARCH, std is compiled too (vendor/build-std/). Programs of
+#     another ARCH run under qemu.
 set -eu
 cd "$(dirname "$0")/.."
 cargo=(cargo)
-if [ "${STD:-auto}" = build ] || [ ! -d "$(rustc --print sysroot)/lib/rustlib/x86_64-unknown-linux-musl" ]; then
+foreign=""
+if [ -n "${ARCH:-}" ] && [ "$ARCH" != x86_64 ]; then
+	cargo=(vendor/build-std/cargo.sh "$ARCH") foreign=1
+elif [ "${STD:-auto}" = build ] || [ ! -d "$(rustc --print sysroot)/lib/rustlib/x86_64-unknown-linux-musl" ]; then
 	cargo=(vendor/build-std/cargo.sh x86_64)
 fi
 home=${CARGO_HOME:-$HOME/.cargo}
+# Another architecture has a registry of its own.
+[ -z "$foreign" ] || home=target/build-std/$ARCH/cargo-home
 mkdir -p "$home"
 # -o: no process that outlives the build may keep the lock.
 locked() { flock -o "$home/.nodeprobe-lock" "$@"; }
@@ -22,6 +28,7 @@ case $sub in
 test | bench)
 	# Compile under the lock, run without it.
 	locked "${cargo[@]}" "$sub" --no-run "$@"
+	[ -z "$foreign" ] || exec "${cargo[@]}" "$sub" "$@"
 	[ "$(id -u)" = 0 ] || export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUNNER="${RUNNER-sudo -E}"
 	exec "${cargo[@]}" "$sub" "$@"
 	;;

@@ -1,5 +1,5 @@
 #!/bin/bash
-# vendor/setup.sh build|test|parts|check|bpf|fuzz|vm: install what the make target of that name needs and does not find.
+# vendor/setup.sh build|test|parts|check|bpf|fuzz|vm|syscalls: install what the make target of that name needs and does not find.
 # Debian and Ubuntu packages, the Rust toolchain of rust-toolchain.toml and its musl target. Does nothing, in well
 # under a second, when everything is there.
 #   STD=auto (default)  Rust's ready-made musl target; when it cannot be had, get ready to compile std here
@@ -18,6 +18,9 @@ try3() { for n in 1 2 3; do "$@" && return; say "attempt $n failed: $*"; sleep 3
 build="clang=clang llvm=llvm-strip musl-tools=musl-gcc linux-libc-dev=/usr/include/linux/bpf.h make=make
  pkg-config=pkg-config autoconf=autoconf automake=automake autopoint=autopoint libtool=libtoolize gettext=msgfmt
  flex=flex bison=bison gawk=gawk gcc=gcc libc6-dev=/usr/include/stdlib.h util-linux=flock"
+cross_aarch64="gcc-aarch64-linux-gnu=aarch64-linux-gnu-gcc linux-libc-dev-arm64-cross=/usr/aarch64-linux-gnu/include/asm"
+cross_armv7="gcc-arm-linux-gnueabihf=arm-linux-gnueabihf-gcc linux-libc-dev-armhf-cross=/usr/arm-linux-gnueabihf/include/asm"
+cross="curl=curl qemu-user-static=qemu-arm-static"
 bpf="clang=clang llvm=llvm-strip bpftool=bpftool linux-libc-dev=/usr/include/linux/bpf.h"
 check="clang-format=clang-format"
 python=/usr/lib/python3/dist-packages
@@ -30,8 +33,10 @@ parts="chromium=chromium fonts-dejavu-core=/usr/share/fonts/truetype/dejavu/Deja
 vm="qemu-system-x86=qemu-system-x86_64 mmdebstrap=mmdebstrap e2fsprogs=mke2fs"
 # libFuzzer and AddressSanitizer, which clang has where it says so itself.
 fuzz="g++=c++ libclang-rt-dev=$(clang -print-resource-dir 2>/dev/null)/lib/linux/libclang_rt.fuzzer-$(uname -m).a"
+syscalls="gcc=cpp linux-libc-dev=/usr/include/linux/bpf.h linux-libc-dev-armhf-cross=/usr/arm-linux-gnueabihf/include/asm"
 case $want in
 build) list=$build ;;
+syscalls) list=$syscalls ;;
 fuzz) list="$build $fuzz" ;;
 check) list="$build $check" ;;
 test) list="$build $check $test" ;;
@@ -39,6 +44,14 @@ parts) list="$build $check $test $parts" ;;
 bpf) list=$bpf ;;
 vm) list=$vm ;;
 *) say "build, check, test, parts, bpf, fuzz or vm, not '$want'"; exit 2 ;;
+esac
+
+arch=${ARCH:-x86_64}
+case $arch in
+x86_64) ;;
+aarch64) list="$list $cross $cross_aarch64" ;;
+armv7) list="$list $cross $cross_armv7" ;;
+*) say "ARCH: x86_64, aarch64 or armv7, not '$arch'"; exit 2 ;;
 esac
 
 missing=""
@@ -76,7 +89,7 @@ if [ -n "$missing" ]; then
 	try3 install
 fi
 
-[ "$want" != vm ] || exit 0
+[ "$want" != vm ] && [ "$want" != syscalls ] || exit 0
 if ! command -v rustc >/dev/null; then
 	say "no rustc: install rustup first (https://rustup.rs); it fetches the version in rust-toolchain.toml by itself"
 	exit 2
@@ -93,6 +106,8 @@ fi
 # Sanitizers need glibc, whose std every toolchain has.
 [ "$want" != fuzz ] || exit 0
 
+# No other architecture depends on what rustup has.
+[ "$arch" = x86_64 ] || exec vendor/build-std/sysroot.sh "$arch"
 if [ "$std" != build ] && [ ! -d "$sysroot/lib/rustlib/$target" ] && ! vendor/build-std/sysroot.sh --ready x86_64; then
 	say "fetching Rust's $target"
 	if ! try3 timeout 300 rustup target add $target; then

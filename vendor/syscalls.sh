@@ -1,7 +1,7 @@
 #!/bin/bash
 # vendor/syscalls.sh >src/decoders/syscall_names.rs: the kernel's names of system calls, from the headers of this machine.
-# `make syscalls` calls it. x86_64 comes from its own header, aarch64 from the one that all newer architectures share, read
-# as that architecture reads it. Calls that are newer than the headers are listed here by hand.
+# `make syscalls` calls it. x86_64 and arm come from headers of their own, aarch64 from the one that all newer architectures
+# share, read as that architecture reads it. Calls that are newer than the headers are listed here by hand.
 set -euo pipefail
 
 # Until Linux 6.17. From 424 on numbers are the same on every architecture.
@@ -16,11 +16,13 @@ table() {
 	printf '\n/// Of %s.\n#[cfg(any(test, target_arch = "%s"))]\n' "$architecture" "$architecture"
 	printf '#[rustfmt::skip]\npub const %s: &str = "\\\n' "${architecture^^}"
 	# cpp -dM prints macros unexpanded, so aliases such as "fcntl __NR3264_fcntl" are followed by hand.
-	{ echo "#include <$header>" | cpp "$@" -dM -P - | awk '/^#define __NR(3264)?_/ { print $2, $3 }'
+	# arm writes its numbers as (__NR_SYSCALL_BASE + 3).
+	{ echo "#include <$header>" | cpp "$@" -dM -P - | sed 's/(__NR_SYSCALL_BASE *+ *\([0-9]*\))/\1/' |
+		awk '/^#define __NR(3264)?_/ { print $2, $3 }'
 	  echo "$more" | xargs -n 2 | awk '{ print "__NR_" $2, $1 }'; } |
 	awk '{ is[$1] = $2 }
 	     END { for (n in is) {
-	               if (n !~ /^__NR_/ || n ~ /^__NR_(syscalls|arch_specific_syscall)$/) continue
+	               if (n !~ /^__NR_/ || n ~ /^__NR_(syscalls|arch_specific_syscall|(OABI_)?SYSCALL_BASE|SYSCALL_MASK)$/) continue
 	               v = is[n]; if (v in is) v = is[v]
 	               if (v ~ /^[0-9]+$/) { name[v] = substr(n, 6); if (v + 0 > max) max = v + 0 } }
 	           for (i = 0; i <= max; i++) print (i in name) ? name[i] : "-" }' |
@@ -36,3 +38,5 @@ table x86_64 asm/unistd_64.h "335 uretprobe"
 # What arch/arm64/include/uapi/asm/unistd.h defines before it includes the shared header.
 table aarch64 asm-generic/unistd.h "" -D__BITS_PER_LONG=64 -D__ARCH_WANT_RENAMEAT -D__ARCH_WANT_NEW_STAT \
 	-D__ARCH_WANT_SET_GET_RLIMIT -D__ARCH_WANT_TIME32_SYSCALLS -D__ARCH_WANT_SYS_CLONE3 -D__ARCH_WANT_MEMFD_SECRET
+# Debian's cross headers (linux-libc-dev-armhf-cross).
+table arm asm/unistd.h "" -D__ARM_EABI__ -nostdinc -idirafter /usr/arm-linux-gnueabihf/include

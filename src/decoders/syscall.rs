@@ -63,13 +63,20 @@ static X86_64: Architecture<{ room(syscall_names::X86_64) }> =
 static AARCH64: Architecture<{ room(syscall_names::AARCH64) }> =
     Architecture { kernel: Words::new(syscall_names::AARCH64), strace: STRACE_AARCH64 };
 
+/// The kernel's names alone: of strace's there is no table.
+#[cfg(any(test, target_arch = "arm"))]
+static ARM: Architecture<{ room(syscall_names::ARM) }> =
+    Architecture { kernel: Words::new(syscall_names::ARM), strace: &[] };
+
 use crate::sys::text::append;
 #[cfg(target_arch = "aarch64")]
 use AARCH64 as HERE;
+#[cfg(target_arch = "arm")]
+use ARM as HERE;
 #[cfg(target_arch = "x86_64")]
 use X86_64 as HERE;
 /// No names are known for other architectures.
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm")))]
 static HERE: Architecture<{ room("-") }> = Architecture { kernel: Words::new("-"), strace: &[] };
 
 impl<const N: usize> Architecture<N> {
@@ -151,6 +158,21 @@ mod tests {
             );
         }
         assert_eq!(AARCH64.name(244, STRACE), None);
+        // libc has the numbers of the architecture that is built for, which are those of the kernel.
+        for (number, name) in [
+            (libc::SYS_read, "read"),
+            (libc::SYS_execve, "execve"),
+            (libc::SYS_openat, "openat"),
+            (libc::SYS_exit_group, "exit_group"),
+            (libc::SYS_prlimit64, "prlimit64"),
+            (libc::SYS_bpf, "bpf"),
+            (libc::SYS_clone3, "clone3"),
+        ] {
+            assert_eq!(HERE.name(u64::try_from(number).unwrap(), KERNEL), Some(name));
+        }
+        for (number, name) in [(3, "read"), (4, "write"), (192, "mmap2"), (248, "exit_group"), (386, "bpf")] {
+            assert_eq!((ARM.name(number, STRACE), ARM.name(number, KERNEL)), (Some(name), Some(name)));
+        }
         for table in [STRACE_X86_64, STRACE_AARCH64] {
             assert!(table.is_sorted_by(|before, after| before.0 < after.0));
         }
@@ -164,9 +186,10 @@ mod tests {
         let mut bed = Bed::new();
         let mut kernel = build(&config::Decoder::default(), KERNEL).unwrap();
         let exit_group = libc::SYS_exit_group.to_string();
-        assert_eq!(bed.decode(&SPEC, &exit_group).unwrap(), "exit");
+        let by_strace = if cfg!(target_arch = "arm") { "exit_group" } else { "exit" };
+        assert_eq!(bed.decode(&SPEC, &exit_group).unwrap(), by_strace);
         assert_eq!(run(&mut *kernel, &mut bed.names(), exit_group.as_bytes()).unwrap(), "exit_group");
-        assert_eq!(bed.decode(&SPEC, "400").unwrap(), "unknown_syscall:400");
+        assert_eq!(bed.decode(&SPEC, "402").unwrap(), "unknown_syscall:402");
         assert_eq!(bed.decode(&SPEC, "99999").unwrap(), "unknown_syscall:99999");
         assert_eq!(bed.decode(&SPEC, "-1").unwrap(), "unknown_syscall:-1");
         for bad in [&b""[..], b"read", b"\xff\0", b"9223372036854775808"] {

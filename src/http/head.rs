@@ -3,6 +3,7 @@
 use std::io;
 use std::str::FromStr;
 
+use crate::sys::clock;
 use tiny_http::{HTTPVersion, Header, Method, Response, StatusCode};
 
 /// What a request asks for, as far as the response depends on it.
@@ -126,6 +127,26 @@ fn accepts_gzip(value: &str) -> bool {
     })
 }
 
+/// RFC 9110, section 5.6.7, of seconds since 1970. The calendar repeats every 400 years, which begin in March here.
+fn date(wall_s: u64) -> String {
+    const MONTHS: [&str; 12] =
+        ["Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb"];
+    const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    let (days, second) = (wall_s / 86_400, wall_s % 86_400);
+    // From the first of March in the year 0.
+    let since = days + 719_468;
+    let (era, day) = (since / 146_097, since % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day_of_month = day - (153 * month + 2) / 5 + 1;
+    let year = era * 400 + year + u64::from(month >= 10);
+    let weekday = WEEKDAYS.get((days % 7) as usize).unwrap_or(&"");
+    let month = MONTHS.get(month as usize).unwrap_or(&"");
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{weekday}, {day_of_month:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+}
+
 /// The head of a response, with its empty line. `headers` are names and values, the content type among them.
 pub fn response_head(
     status: u16,
@@ -145,6 +166,8 @@ pub fn response_head(
         headers.push(header("Allow", "GET, HEAD"));
     }
     headers.push(header("X-Content-Type-Options", "nosniff"));
+    // tiny_http's own would come from std, which aborts on 32-bit machines in 2038, or when their clock says so.
+    headers.push(header("Date", &date(clock::wall_s())));
     let headers = headers.into_iter().flatten().collect();
     let response = Response::new(StatusCode(status), headers, io::empty(), Some(length), None);
     let response = response.with_chunked_threshold(usize::MAX);
@@ -161,4 +184,26 @@ pub fn response_head(
     head.truncate(head.len().saturating_sub(2));
     head.extend_from_slice(connection);
     head
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_beyond_32_bits_and_leap_years() {
+        for (wall_s, text) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (1_709_251_199, "Thu, 29 Feb 2024 23:59:59 GMT"),
+            (1_798_761_599, "Thu, 31 Dec 2026 23:59:59 GMT"),
+            (2_147_483_648, "Tue, 19 Jan 2038 03:14:08 GMT"),
+            (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
+        ] {
+            assert_eq!(date(wall_s), text);
+        }
+        // Any clock gives something.
+        assert!(date(u64::MAX).ends_with(" GMT"));
+    }
 }

@@ -51,6 +51,15 @@ print fmt: \"family=%s protocol=%s sport=%hu\"
 ";
 
     #[test]
+    fn pointers_of_32_bit_kernels_are_short() {
+        let format = "\tfield:const void * skaddr;\toffset:8;\tsize:4;\tsigned:0;
+\tfield:int oldstate;\toffset:12;\tsize:4;\tsigned:1;
+\tfield:int newstate;\toffset:16;\tsize:4;\tsigned:1;\n";
+        assert_eq!(field(format, "skaddr"), Some(Field { offset: 8, size: 4 }));
+        assert_eq!(field(format, "newstate"), Some(Field { offset: 16, size: 4 }));
+    }
+
+    #[test]
     fn fields_are_found_by_their_whole_name() {
         assert_eq!(field(FORMAT, "skaddr"), Some(Field { offset: 8, size: 8 }));
         assert_eq!(field(FORMAT, "daddr"), Some(Field { offset: 36, size: 4 }));

@@ -65,7 +65,10 @@ impl Layout {
         }
         match &self.keys {
             Some(keys) => keys.iter().position(|&known| known == key && known != NEVER),
-            None => key.checked_sub(self.first).map(|at| at as usize).filter(|&at| at < buckets),
+            None => {
+                let at = key.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+                at.filter(|&at| at < buckets)
+            }
         }
     }
 
@@ -160,6 +163,8 @@ mod tests {
             &[(0, 1), (3, 2), (4, 9)],
             "0=1 50=1 100=1 150=3 450 3",
         );
+        // Not where 32 bits of it would be.
+        check(Scale::Linear { min: 0, max: 1 }, 1.0, &[(0, 1), (1 << 32, 7)], "0=1 1=1 0 1");
         check(Scale::Linear { min: 2, max: 4 }, 1.0, &[(1, 100), (2, 1), (4, 1)], "2=1 3=1 4=2 0 2");
     }
 

@@ -7,7 +7,8 @@ pub type MonotonicNs = u64;
 pub type WallNs = u64;
 
 fn read(clock: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: all zeros are a valid value of these numbers, which have padding between them on armv7.
+    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
     // SAFETY: a valid pointer to a timespec; the clock ids used here exist on every Linux.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)

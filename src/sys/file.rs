@@ -25,7 +25,8 @@ const RESOLVE_NO_SYMLINKS: u64 = 0x04;
 pub fn open_below(root: &Path, relative: &Path) -> io::Result<File> {
     let root = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(root)?;
     let relative = std::ffi::CString::new(relative.as_os_str().as_bytes())?;
-    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // 32-bit kernels refuse files beyond 2 GiB unless told; libc's own open(2) does so.
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_LARGEFILE;
     let how = OpenHow { flags: flags as u64, mode: 0, resolve: RESOLVE_NO_SYMLINKS };
     // SAFETY: an open descriptor, a string that ends with NUL, and a struct with its size; all live through the call.
     let opened = unsafe {
@@ -70,6 +71,7 @@ mod tests {
         let root = std::env::temp_dir().join(format!("nodeprobe-open-{}", std::process::id()));
         fs::create_dir_all(root.join("a/b")).unwrap();
         fs::write(root.join("a/b/file"), "x").unwrap();
+        File::create(root.join("a/b/large")).unwrap().set_len(5 << 30).unwrap();
         symlink("a", root.join("link")).unwrap();
         symlink("file", root.join("a/b/last")).unwrap();
         let open = |path: &str| open_below(&root, Path::new(path));
@@ -78,6 +80,7 @@ mod tests {
             Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {}
             opened => {
                 assert_eq!(opened.unwrap().metadata().unwrap().len(), 1);
+                assert_eq!(open("a/b/large").unwrap().metadata().unwrap().len(), 5 << 30);
                 for path in ["link/b/file", "a/b/last"] {
                     assert_eq!(open(path).unwrap_err().raw_os_error(), Some(libc::ELOOP), "{path}");
                 }

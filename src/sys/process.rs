@@ -31,17 +31,34 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// The host name this process sees (its UTS namespace).
-pub fn host_name() -> String {
+/// uname(2).
+fn names() -> libc::utsname {
     let mut name = MaybeUninit::<libc::utsname>::zeroed();
     // SAFETY: uname fills the struct it is given; zeroed before, it is valid text even on failure.
-    let name = unsafe {
+    unsafe {
         libc::uname(name.as_mut_ptr());
         name.assume_init()
-    };
-    let bytes: Vec<u8> =
-        name.nodename.iter().take_while(|&&byte| byte != 0).map(|&byte| byte as u8).collect();
+    }
+}
+
+fn text(bytes: &[libc::c_char]) -> String {
+    let bytes: Vec<u8> = bytes.iter().take_while(|&&byte| byte != 0).map(|&byte| byte as u8).collect();
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The host name this process sees (its UTS namespace).
+pub fn host_name() -> String {
+    text(&names().nodename)
+}
+
+/// Whether the kernel itself is a 32-bit one; a 32-bit process may also run on a 64-bit kernel.
+pub fn kernel_is_32_bit() -> bool {
+    cfg!(target_pointer_width = "32") && has_short_pointers(&text(&names().machine))
+}
+
+/// `machine` is uname's word. A 64-bit kernel of ARM says armv8l to processes that want to hear of a 32-bit machine.
+fn has_short_pointers(machine: &str) -> bool {
+    !machine.contains("64") && !machine.starts_with("armv8")
 }
 
 /// Runs `action` inside the namespace that the file `namespace` (`/proc/1/ns/net`, `/proc/1/ns/uts`) stands for, or right
@@ -263,6 +280,20 @@ fn child(parent: libc::pid_t, writer: RawFd, work: impl FnOnce(&mut File)) -> ! 
 mod tests {
     use super::*;
     use std::io::Write;
+
+    #[test]
+    fn machines_by_their_pointers() {
+        for (machine, short) in [
+            ("armv7l", true),
+            ("armv6l", true),
+            ("i686", true),
+            ("aarch64", false),
+            ("armv8l", false),
+            ("x86_64", false),
+        ] {
+            assert_eq!(has_short_pointers(machine), short, "{machine}");
+        }
+    }
 
     #[test]
     fn a_worker_reports_and_ends() {

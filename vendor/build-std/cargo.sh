@@ -13,6 +13,8 @@ shift 2
 case $sub in build | check | clippy | test | bench | run | rustc) ;; *) exec cargo "$sub" "$@" ;; esac
 
 low=${rust//-/_} up=$(tr a-z- A-Z_ <<<"$rust")
+# What was said to make is not meant for the makefiles of the C libraries.
+unset ARCH MAKEFLAGS MAKEOVERRIDES
 export RUSTC_BOOTSTRAP=1
 export __CARGO_TESTS_ONLY_SRC_ROOT=$work/library
 export NP_GNU=$gnu NP_MUSL_SPECS=$work/musl.specs NP_MUSL_ROOT=$musl_root
@@ -22,8 +24,17 @@ export LIBBPF_SYS_EXTRA_CFLAGS=" "
 [ -z "$musl_root" ] || export CARGO_HOME=$work/cargo-home
 # rustc looks for crt1.o and friends in every -L directory, so a directory of them replaces the missing target.
 export "CARGO_TARGET_${up}_LINKER=$gnu-gcc"
-export "CARGO_TARGET_${up}_RUSTFLAGS=-Clink-self-contained=yes -Lnative=$work/crt"
+# The libc crate has musl's time of 64 bits on armv7 when it is asked for: wall time would end in 2038.
+flags="-Clink-self-contained=yes -Lnative=$work/crt --cfg=libc_unstable_musl_v1_2"
+# LLVM takes a generic ARMv7 to have 32 registers, although Rust's target says 16 (neon.sh).
+[ "$kernel" != arm ] || flags+=" -Ctarget-feature=-d32"
+export "CARGO_TARGET_${up}_RUSTFLAGS=$flags"
 export CARGO_PROFILE_RELEASE_TRIM_PATHS=all
+# neon.sh needs symbols; `make build` strips what it installs.
+[ "$kernel" != arm ] || export CARGO_PROFILE_RELEASE_STRIP=none
+
+# Programs of another architecture are run by qemu.
+[ -z "$musl_root" ] || export "CARGO_TARGET_${up}_RUNNER=${RUNNER-$qemu}"
 
 # The agent aborts on panic and needs neither unwinding nor backtraces; tests and benches do unwind.
 case $sub in

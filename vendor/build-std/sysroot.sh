@@ -36,14 +36,7 @@ if [ ! -e "$library/Cargo.lock" ]; then
 fi
 ln -sfn "$library" "$work/library"
 
-if [ -n "$musl_root" ] && [ ! -d "$musl_root" ]; then
-	# Needs `dpkg --add-architecture`, or put the three packages here by hand.
-	mkdir -p "$work/debs"
-	ls "$work"/debs/*.deb >/dev/null 2>&1 || (cd "$work/debs" && apt-get download musl:$deb musl-dev:$deb linux-libc-dev:$deb)
-	for d in "$work"/debs/*.deb; do dpkg -x "$d" "$musl_root"; done
-	# elfutils' makefile also links a libelf.so.
-	cp "$musl_root/lib/$musl/libc.so" "$musl_root/usr/lib/$musl/libc.so"
-fi
+[ -z "$musl_root" ] || [ -e "$musl_root/usr/include/linux/bpf.h" ] || "$here/musl.sh" "$1"
 lib=$musl_root/usr/lib/$musl
 [ -e "$lib/rcrt1.o" ] || { say "no musl in $lib (package musl-dev)"; exit 1; }
 sed "s#/usr/#$musl_root/usr/#g" "$lib/musl-gcc.specs" >"$work/musl.specs"
@@ -52,6 +45,6 @@ cp "$lib"/{crt1,Scrt1,rcrt1,crti,crtn}.o "$lib/libc.a" "$work/crt/"
 for o in crtbegin crtbeginS crtend crtendS; do cp "$($gnu-gcc -print-file-name=$o.o)" "$work/crt/"; done
 # gcc's unwinder in place of LLVM's. Last, because --ready looks for it.
 cp "$($gnu-gcc -print-file-name=libgcc_eh.a)" "$work/crt/libunwind.tmp"
-NP_GNU=$gnu NP_MUSL_SPECS=$work/musl.specs NP_MUSL_ROOT=$musl_root "$here/cc.sh" -Os -Wall -fPIC -c "$here/unwind.c" -o "$work/crt/unwind.o"
+NP_GNU=$gnu NP_MUSL_SPECS=$work/musl.specs NP_MUSL_ROOT=$musl_root "$here/cc.sh" $cflags -Os -Wall -fPIC -c "$here/unwind.c" -o "$work/crt/unwind.o"
 $gnu-ar rs "$work/crt/libunwind.tmp" "$work/crt/unwind.o"
 mv "$work/crt/libunwind.tmp" "$work/crt/libunwind.a"

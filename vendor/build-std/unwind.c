@@ -14,6 +14,7 @@ __attribute__((used)) static void *const keep[] = {
 	pthread_mutex_unlock, pthread_once, pthread_setspecific,
 };
 
+#ifndef __arm__ /* where the unwinder finds its table by the linker's symbols */
 /* glibc's answer to "which object holds this address, and where is its unwind table?" */
 struct found {
 	unsigned long long flags;
@@ -53,3 +54,4 @@ int _dl_find_object(void *address, struct found *found)
 	*found = (struct found){ 0 };
 	return dl_iterate_phdr(look, &q) ? 0 : -1;
 }
+#endif

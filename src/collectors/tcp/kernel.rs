@@ -401,15 +401,16 @@ fn fields(host: &Host) -> Result<[u16; 8]> {
         trace_format::field(&format, name)
             .ok_or_else(|| Error::new(Reason::NotSupported, format!("{FORMAT} has no {name}")))
     };
-    let protocol = field("protocol")?;
+    let (socket, protocol) = (field("skaddr")?, field("protocol")?);
     Ok([
-        field("skaddr")?.offset,
+        socket.offset,
         field("oldstate")?.offset,
         field("newstate")?.offset,
         field("dport")?.offset,
         protocol.offset,
         protocol.size,
         field("daddr_v6")?.offset,
-        0,
+        // Four bytes on 32-bit kernels.
+        socket.size,
     ])
 }

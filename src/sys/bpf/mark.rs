@@ -1,10 +1,25 @@
 //! The function that programs may attach to in order to run once.
 
+/// The instruction that returns.
+#[cfg(target_arch = "arm")]
+macro_rules! back {
+    () => {
+        "bx lr"
+    };
+}
+#[cfg(not(target_arch = "arm"))]
+macro_rules! back {
+    () => {
+        "ret"
+    };
+}
+
 std::arch::global_asm!(
+    ".p2align 2",
     ".globl post_attach_mark",
     ".type post_attach_mark, %function",
     "post_attach_mark:",
-    "ret",
+    back!(),
     ".size post_attach_mark, . - post_attach_mark",
 );
 

@@ -11,6 +11,7 @@ use libbpf_sys as raw;
 use super::{Map, check, duplicate, errno, explain, failure, keep_talk, take_talk};
 use crate::error::{Context, Error, Reason, Result};
 use crate::limits;
+use crate::sys::process::kernel_is_32_bit;
 use crate::sys::zlib;
 
 /// A BPF object file that is opened but not loaded.
@@ -153,6 +154,20 @@ impl Object {
         Ok(())
     }
 
+    /// A program that goes by the kernel's types, where the kernel is a 32-bit one: BPF's pointers have eight bytes, and a
+    /// program that copies one from there gets what stands behind it as well.
+    fn typed_for_32_bit(&self) -> Option<String> {
+        const TYPED: &[&str] = &["tp_btf", "fentry", "fexit", "fmod_ret", "iter", "lsm"];
+        if !kernel_is_32_bit() {
+            return None;
+        }
+        let is_typed = |program: &Program| {
+            let kind = program.section.trim_start_matches('?').split(['/', '.']).next();
+            program.is_enabled && kind.is_some_and(|kind| TYPED.contains(&kind))
+        };
+        self.programs().into_iter().find(is_typed).map(|program| program.name)
+    }
+
     fn map(&self, name: &str) -> Result<NonNull<raw::bpf_map>> {
         let c_name = CString::new(name).unwrap_or_default();
         // SAFETY: the object is alive and the name NUL-terminated.
@@ -263,6 +278,10 @@ impl Object {
     /// What the kernel or its verifier says. The object is gone then: libbpf does not try one twice.
     pub fn try_load(self) -> Result<Loaded, Refusal> {
         take_talk();
+        if let Some(program) = self.typed_for_32_bit() {
+            let error = Error::new(Reason::NoBtf, "load: types of 32-bit kernels cannot be followed");
+            return Err(Refusal { error, program: Some(program), log: Vec::new() });
+        }
         // SAFETY: the object is alive and not loaded yet.
         let result = unsafe { raw::bpf_object__load(self.raw.as_ptr()) };
         if result >= 0 {
