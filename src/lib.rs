@@ -41,4 +41,5 @@ pub mod stderr;
 pub mod sys;
 pub mod systemd;
 pub mod top;
+pub mod unit;
 pub mod world;
