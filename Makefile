@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euc
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build bpf test check fuzz bench soak size install uninstall clean vendor docs syscalls
+.PHONY: help run build bpf test check fuzz bench soak size install uninstall clean vendor docs syscalls deb tarball test-parts
 
 # auto: Rust's ready-made musl target, or a std compiled here when that cannot be had.  build: always compile std.
 STD ?= auto
@@ -34,7 +34,7 @@ SUDO := $(if $(filter-out 0,$(shell id -u)),sudo -E)
 BPF_C := $(wildcard bpf/*.c bpf/*.h bpf/include/*.h bpf/programs/*.c)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 run: build ## build, then start the agent as root in the foreground (ARGS="--flags")
 	@echo "metrics:  http://127.0.0.1:9435/metrics   (unless --listen says otherwise)"
@@ -94,6 +94,17 @@ install: ## install the built binary, a systemd unit and its settings (PREFIX, D
 	@sed 's#/usr/local/bin/#$(PREFIX)/bin/#' deploy/nodeprobe.service >$(DESTDIR)/etc/systemd/system/nodeprobe.service
 	@[ -e $(DESTDIR)/etc/default/nodeprobe ] || install -D -m 644 deploy/nodeprobe.env $(DESTDIR)/etc/default/nodeprobe
 	@echo "next:  systemctl daemon-reload && systemctl enable --now nodeprobe"
+
+deb: build ## pack dist/nodeprobe as a Debian package, dist/nodeprobe_VERSION_ARCH.deb
+	@deploy/package.sh deb
+
+tarball: build ## pack it with its unit and documents, dist/nodeprobe-VERSION-ARCH.tar.gz, with dist/SHA256SUMS
+	@deploy/package.sh tarball
+
+# What needs virtual machines or other systems: P=name picks one.
+test-parts: build ## tests that are left out of `make test`: P=systemd (a VM), P=deb (a clean Debian root)
+	@$(if $(filter-out systemd,$(P)),,$(SUDO) tests/vm/run.sh /var/tmp/nodeprobe-vm unit.sh)
+	@$(if $(filter-out deb,$(P)),,$(SUDO) tests/deb/root.sh)
 
 uninstall: ## remove what install put there; settings stay
 	@[ -n "$(DESTDIR)" ] || ! command -v systemctl >/dev/null || systemctl disable --now nodeprobe 2>/dev/null || true

@@ -22,7 +22,7 @@ bpf="clang=clang llvm=llvm-strip bpftool=bpftool linux-libc-dev=/usr/include/lin
 check="clang-format=clang-format"
 test="prometheus=promtool prometheus=prometheus curl=curl python3=python3 iproute2=ip util-linux=unshare
  procps=pkill strace=strace nftables=nft containerd=containerd docker.io=dockerd docker.io=docker podman=podman
- runc=runc busybox-static=busybox systemd=journalctl
+ runc=runc busybox-static=busybox systemd=journalctl systemd=systemd-analyze dpkg=dpkg-deb util-linux=setpriv
  systemd-journal-remote=/lib/systemd/systemd-journal-remote"
 vm="qemu-system-x86=qemu-system-x86_64 mmdebstrap=mmdebstrap e2fsprogs=mke2fs"
 # libFuzzer and AddressSanitizer, which clang has where it says so itself.
