@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euc
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build bpf test check fuzz bench soak size install uninstall clean vendor docs syscalls image test-parts test-arch
+.PHONY: help run build bpf test check fuzz bench soak size install uninstall clean vendor docs syscalls image test-parts test-arch deb tarball
 
 # auto: Rust's ready-made musl target, or a std compiled here when that cannot be had.  build: always compile std.
 STD ?= auto
@@ -21,9 +21,8 @@ SRC ?=
 export BTF
 # One integration test file: make test T=name. One fuzz target: make fuzz T=name.
 T ?=
-# One part of make test-parts.
-P ?=
-PARTS := page
+# Parts of make test-parts.
+P ?= page faults systemd deb
 # Bounds of each fuzz target, whichever comes first: seconds and executions.
 TIME ?= 600
 RUNS ?= 1000000
@@ -69,10 +68,13 @@ test: ## everything CI checks: style, unit, golden and kernel tests (T=name: one
 	@$(if $(T),,$(MAKE) check)
 	@$(CARGO) test --locked $(if $(T),--test $(T)) $(if $(ARGS),-- $(ARGS))
 
-test-parts: ## what is too long or too large for `make test`: a browser, whole sweeps (P=name: one part)
+test-parts: ## what is too long or too large for `make test`, by parts (P=page faults systemd deb: some of them)
 	@vendor/setup.sh parts
 	@$(MAKE) build
-	@$(CARGO) test --locked $(foreach part,$(or $(P),$(PARTS)),--test $(part)) -- --ignored --nocapture --test-threads=1
+	@$(if $(filter page faults,$(P)),$(CARGO) test --locked $(foreach part,$(filter page faults,$(P)),--test $(part)) -- --ignored --nocapture --test-threads=1)
+	@$(if $(filter systemd,$(P)),$(SUDO) tests/vm/run.sh /var/tmp/nodeprobe-vm unit.sh)
+	@$(if $(filter deb,$(P)),$(SUDO) tests/deb/root.sh)
+
 # Those that need no kernel of their own, and no program of another architecture started by another program: see tests/arch.sh.
 test-arch: ## unit tests and those of files alone for another architecture, run by qemu (ARCH=aarch64|armv7)
 	@[ -n "$(filter-out x86_64,$(ARCH))" ] || { echo "make test-arch ARCH=aarch64|armv7" >&2; exit 2; }
@@ -125,6 +127,13 @@ install: ## install the built binary, a systemd unit and its settings (PREFIX, D
 	@[ -e $(DESTDIR)/etc/default/nodeprobe ] || install -D -m 644 deploy/nodeprobe.env $(DESTDIR)/etc/default/nodeprobe
 	@echo "next:  systemctl daemon-reload && systemctl enable --now nodeprobe"
 
+deb: build ## pack dist/nodeprobe as a Debian package, dist/nodeprobe_VERSION_ARCH.deb
+	@deploy/package.sh deb
+
+tarball: build ## pack it with its unit and documents, dist/nodeprobe-VERSION-ARCH.tar.gz, with dist/SHA256SUMS
+	@deploy/package.sh tarball
+
+# What needs virtual machines or other systems: P=name picks one.
 uninstall: ## remove what install put there; settings stay
 	@[ -n "$(DESTDIR)" ] || ! command -v systemctl >/dev/null || systemctl disable --now nodeprobe 2>/dev/null || true
 	@rm -f $(DESTDIR)$(PREFIX)/bin/nodeprobe $(DESTDIR)/etc/systemd/system/nodeprobe.service

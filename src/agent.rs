@@ -1,5 +1,6 @@
 //! The loop: gather descriptors, wait, dispatch, drain events, run what is due, answer scrapes. One thread, one poll(2).
 
+use std::fmt::Write;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::sys::clock::{self, MonotonicNs};
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::process;
 use crate::sys::signal::Signals;
+use crate::systemd::Manager;
 use crate::world::{Status, World};
 use crate::{debug, info, warning};
 
@@ -38,6 +40,8 @@ pub struct Agent {
     /// So much is in use that it was said.
     is_short: bool,
     status_file: KernelFile,
+    /// Who is told how it goes.
+    manager: Manager,
 }
 
 /// A collector in its place of the table; `None` when absent.
@@ -83,6 +87,7 @@ impl Agent {
             slots.push(Slot { spec, collector, polled: 0..0, is_due: false });
         }
         let poll = PollSet::default();
+        let manager = Manager::default();
         let mut agent = Agent {
             world,
             slots,
@@ -92,6 +97,7 @@ impl Agent {
             restore_files_ns: 0,
             look_ns: 0,
             is_short: false,
+            manager,
             status_file: KernelFile::one_piece(Host::own("status")),
         };
         agent.count_map_bytes();
@@ -104,20 +110,59 @@ impl Agent {
         &self.world.status
     }
 
-    /// Serves until a signal says to stop.
+    /// How many collectors run, and which do not though nobody switched them off: a line for `systemctl status`.
+    pub fn summary(&self) -> String {
+        let mut text = String::new();
+        let with_reason = |status: &Status| format!("{} ({})", status.name, status.reason.word());
+        let all = &self.world.status;
+        let absent: Vec<String> = all
+            .iter()
+            .filter(|status| !matches!(status.reason, Reason::Ok | Reason::Disabled))
+            .map(with_reason)
+            .collect();
+        let running = all.iter().filter(|status| status.reason == Reason::Ok);
+        let failing: Vec<&str> =
+            running.clone().filter(|status| !status.success).map(|status| status.name).collect();
+        let _ = write!(text, "{} collectors run, {} absent", running.count(), absent.len());
+        for (word, names) in [("absent", absent.join(", ")), ("failing", failing.join(", "))] {
+            if !names.is_empty() {
+                let _ = write!(text, "; {word}: {names}");
+            }
+        }
+        text
+    }
+
+    /// Serves until a signal says to stop, and tells `manager` so.
     ///
     /// # Errors
     /// What makes serving impossible.
-    pub fn run(&mut self, mut http: Http, signals: &Signals) -> Result<()> {
+    pub fn run(&mut self, mut http: Http, signals: &Signals, manager: Manager) -> Result<()> {
+        self.manager = manager;
+        self.manager.ready(self.summary());
+        let served = self.serve(&mut http, signals);
+        info!("stopping");
+        self.manager.stopping();
+        for index in 0..self.slots.len() {
+            self.attempt(index, |collector, world| {
+                collector.close(world);
+                Ok(())
+            });
+        }
+        served
+    }
+
+    /// The loop.
+    fn serve(&mut self, http: &mut Http, signals: &Signals) -> Result<()> {
         let mut stop = false;
         while !stop {
             self.poll.clear();
             self.poll.add(signals.as_raw_fd(), Interest::Read);
             self.add_collectors();
             http.fds(&mut self.poll, self.world.now_ns);
-            let deadline_ns = http.deadline_ns().min(self.deadline_ns());
+            let deadline_ns = http.deadline_ns().min(self.deadline_ns()).min(self.manager.deadline_ns());
             self.wait(deadline_ns)?;
             let began_ns = self.world.now_ns;
+            self.manager.feed();
 
             if self.restore_files_ns <= began_ns {
                 self.world.kept_files.restore();
@@ -151,14 +196,10 @@ impl Agent {
                     _ => stop = true,
                 }
             }
+            let mut manager = std::mem::take(&mut self.manager);
+            manager.observe(self.world.now_ns, || self.summary());
+            self.manager = manager;
             self.world.turns.observe(clock::monotonic_ns().saturating_sub(began_ns) as f64 / 1e9);
-        }
-        info!("stopping");
-        for index in 0..self.slots.len() {
-            self.attempt(index, |collector, world| {
-                collector.close(world);
-                Ok(())
-            });
         }
         Ok(())
     }
@@ -166,6 +207,7 @@ impl Agent {
     /// Has every collector read its configuration files again.
     fn reload(&mut self) {
         info!("reloading");
+        self.manager.reloading();
         for index in 0..self.slots.len() {
             self.attempt(index, |collector, world| {
                 collector.reload(world);
@@ -173,6 +215,7 @@ impl Agent {
             });
         }
         self.count_map_bytes();
+        self.manager.ready(self.summary());
     }
 
     fn count_map_bytes(&mut self) {
@@ -357,6 +400,7 @@ impl Agent {
     ) -> Option<bool> {
         let slot = &mut self.slots[index];
         let collector = slot.collector.as_mut()?;
+        self.manager.feed();
         let result = action(collector.as_mut(), &mut self.world);
         let success = result.is_ok();
         if let Err(error) = result {

@@ -39,6 +39,8 @@ pub enum Command {
     Schema,
     /// Say what is in logs, by pattern.
     Logs,
+    /// Print a systemd unit.
+    Unit,
     /// Print the help.
     Help,
     /// Print the version.
@@ -88,6 +90,8 @@ pub struct Config {
     pub command: Command,
     /// Where to serve, as `host:port` or `:port`.
     pub listen: String,
+    /// Whether the command line says where.
+    pub is_listen_given: bool,
     /// The path metrics are served at.
     pub telemetry_path: String,
     /// The root of the observed host.
@@ -196,6 +200,7 @@ impl Default for Config {
         Config {
             command: Command::Run,
             listen: "127.0.0.1:9435".to_owned(),
+            is_listen_given: false,
             telemetry_path: "/metrics".to_owned(),
             root: PathBuf::from("/"),
             cgroupfs_root: None,
@@ -281,6 +286,7 @@ pub fn parse(
             config.collectors.push((spec.name, enable));
         }
     }
+    config.is_listen_given = false;
     let mut parser = lexopt::Parser::from_iter(arguments);
     let mut given = Vec::new();
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
@@ -304,13 +310,13 @@ pub fn parse(
                     Some("check") => Command::Check,
                     Some("schema") => Command::Schema,
                     Some("logs") => Command::Logs,
+                    Some("unit") => Command::Unit,
                     Some("run") => Command::Run,
                     Some("help") => Command::Help,
                     Some("version") => Command::Version,
                     _ => {
-                        let known =
-                            ["once", "top", "doctor", "check", "schema", "logs", "run", "help", "version"];
-                        let hint = did_you_mean(&value.to_string_lossy(), known.into_iter());
+                        let known = "once top doctor check schema logs unit run help version";
+                        let hint = did_you_mean(&value.to_string_lossy(), known.split(' '));
                         return Err(format!("unknown command {value:?}{hint} (see --help)"));
                     }
                 };
@@ -429,7 +435,8 @@ pub fn help() -> String {
          nodeprobe doctor [--json]  say what this machine offers\n  \
          nodeprobe check [--kernel] DIR|FILE...   say what is wrong with eBPF configs\n  \
          nodeprobe schema           print the JSON schema of eBPF configs\n  \
-         nodeprobe logs [--format=FORMAT] [FILE...]   say what is in logs, by pattern\n\n\
+         nodeprobe logs [--format=FORMAT] [FILE...]   say what is in logs, by pattern\n  \
+         nodeprobe unit [FLAGS]     print a systemd unit that may do what these flags need, and no more\n\n\
          Flags (each also as an environment variable, NODEPROBE_LISTEN for --listen):\n",
     );
     let row = |text: &mut String, flag: &str, help: &str| {

@@ -43,4 +43,5 @@ pub mod stderr;
 pub mod sys;
 pub mod systemd;
 pub mod top;
+pub mod unit;
 pub mod world;

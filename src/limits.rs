@@ -509,3 +509,6 @@ pub const LOG_SAVE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long patterns of an earlier life wait for their container.
 pub const LOG_SAVED_TIME: Duration = Duration::from_secs(600);
+
+/// How often the service manager is told how many collectors work, if that has changed.
+pub const STATUS_INTERVAL: Duration = Duration::from_secs(30);

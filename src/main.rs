@@ -11,7 +11,8 @@ use nodeprobe::host::Host;
 use nodeprobe::http::Http;
 use nodeprobe::programs::{check, running, schema};
 use nodeprobe::sys::{bpf, capabilities, heap::Counted, process, signal::Signals};
-use nodeprobe::{doctor, error, info, logs, memory, stderr, systemd, top};
+use nodeprobe::systemd::{self, Manager};
+use nodeprobe::{doctor, error, info, logs, memory, stderr, top, unit, warning};
 
 /// Counted, so that what is taken in can be held against `--memory-limit`.
 #[global_allocator]
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
             let names: Vec<&str> = decoders::DECODERS.iter().map(|decoder| decoder.name).collect();
             print(schema::schema(&names).as_bytes())
         }
+        Command::Unit => print_unit(&config),
         Command::Help => print(args::help().as_bytes()),
         Command::Version => print(concat!("nodeprobe ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
     };
@@ -67,8 +69,10 @@ fn run(config: Config) -> Result<()> {
         info!("Config check successful, exiting");
         return Ok(());
     }
-    systemd::notify("STATUS=opening collectors");
-    let http = Http::open(&config.listen, &config.telemetry_path, config.debug)?;
+    let manager = Manager::of_environment(|name| std::env::var(name).ok());
+    manager.starting();
+    let listen = listen(&config);
+    let http = Http::open(&listen, &config.telemetry_path, config.debug)?;
     let signals = Signals::open()?;
     process::reap_children_automatically();
     let path = config.telemetry_path.clone();
@@ -77,20 +81,42 @@ fn run(config: Config) -> Result<()> {
     if let Some(kept) = kept {
         capabilities::keep_capabilities(kept).context("--capabilities.keep")?;
     }
-    systemd::notify("READY=1\nSTATUS=serving metrics");
     match http.address() {
         Some(address) => info!("{} serves http://{address}{path}", env!("CARGO_PKG_VERSION")),
         None => info!("{} serves {path}", env!("CARGO_PKG_VERSION")),
     }
-    let ended = agent.run(http, &signals);
-    systemd::notify("STOPPING=1");
-    ended
+    agent.run(http, &signals, manager)
+}
+
+/// Where to listen: who has systemd open a socket for us means that one, whatever a unit's environment says. The command line
+/// is nearer.
+fn listen(config: &Config) -> String {
+    let passed = systemd::passed_sockets();
+    if passed == 0 || config.is_listen_given {
+        return config.listen.clone();
+    }
+    if passed > 1 {
+        warning!("systemd passed {passed} sockets, of which the first is served");
+    }
+    "fd://0".to_owned()
 }
 
 fn once(config: Config) -> Result<()> {
     process::reap_children_automatically();
     let body = Agent::open(config)?.once()?;
     print(&body.pieces.concat())
+}
+
+/// The unit says what the command line says; what the environment says counts, and comes from there at each start.
+fn print_unit(config: &Config) -> Result<()> {
+    let arguments = std::env::args().skip(1).collect();
+    let flags = unit::without_command(arguments, |rest| {
+        let program = std::iter::once("nodeprobe".to_owned());
+        args::parse(program.chain(rest.iter().cloned()), |_| None)
+            .is_ok_and(|config| config.command == Command::Run)
+    });
+    let program = std::env::current_exe().ok().and_then(|path| path.into_os_string().into_string().ok());
+    print(unit::unit(config, &flags, program.as_deref().unwrap_or(unit::PROGRAM)).as_bytes())
 }
 
 /// Exits with 1 when this machine or user cannot.

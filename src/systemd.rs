@@ -1,4 +1,6 @@
-//! What systemd tells and wants to be told: sockets it opened for us, and how the start goes.
+//! What systemd tells and wants to be told: sockets it opened for us, how the start goes, that the loop still turns.
+//!
+//! Nothing here is handed on: nodeprobe executes no other program, so the variables systemd has set can stay.
 
 use std::io;
 use std::net::TcpListener;
@@ -7,18 +9,25 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use crate::debug;
 use crate::error::{Error, Reason, Result};
+use crate::limits;
+use crate::sys::clock::{self, MonotonicNs};
 use crate::sys::socket;
 
-/// The listening socket number `number` of those systemd has passed (sd_listen_fds(3)), for `--listen=fd://NUMBER`.
+/// How many sockets systemd has passed to this process (sd_listen_fds(3)).
+pub fn passed_sockets() -> u32 {
+    let variable = |name| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
+    let is_ours = variable("LISTEN_PID") == Some(std::process::id());
+    variable("LISTEN_FDS").filter(|_| is_ours).unwrap_or(0)
+}
+
+/// The listening socket number `number` of those systemd has passed, for `--listen=fd://NUMBER`.
 ///
 /// # Errors
 /// A number that is none, or no such socket.
 pub fn listener(number: &str) -> Result<TcpListener> {
     let bad = |line: String| Error::new(Reason::Failed, line);
     let number: u32 = number.parse().map_err(|_| bad(format!("{number:?} is not the number of a socket")))?;
-    let variable = |name| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
-    let is_ours = variable("LISTEN_PID") == Some(std::process::id());
-    let passed = variable("LISTEN_FDS").filter(|_| is_ours).unwrap_or(0);
+    let passed = passed_sockets();
     if number >= passed {
         return Err(bad(format!(
             "no listeners passed via activation with number {number} (systemd passed {passed})"
@@ -27,32 +36,193 @@ pub fn listener(number: &str) -> Result<TcpListener> {
     Ok(socket::inherited_listener(number)?)
 }
 
-/// Tells systemd `state` (sd_notify(3)): `READY=1`, `STATUS=...`, `STOPPING=1`. Nothing happens without systemd.
-pub fn notify(state: &str) {
-    let Ok(path) = std::env::var("NOTIFY_SOCKET") else { return };
-    let send = || -> io::Result<()> {
-        let address = match path.strip_prefix('@') {
-            Some(name) => SocketAddr::from_abstract_name(name)?,
-            None => SocketAddr::from_pathname(&path)?,
+/// The service manager, if one wants to be told (sd_notify(3), sd_watchdog_enabled(3)).
+#[derive(Debug, Default)]
+pub struct Manager {
+    /// `NOTIFY_SOCKET`: a path, or `@` and a name.
+    socket: Option<String>,
+    /// Half of what systemd waits before it takes this process for hung; `None` when it does not.
+    watchdog_ns: Option<u64>,
+    /// When to say next that the loop turns.
+    feed_ns: MonotonicNs,
+    /// When to look next whether the status has changed.
+    status_ns: MonotonicNs,
+    /// The status it was told last.
+    status: String,
+}
+
+impl Manager {
+    /// As the environment says. Without systemd nothing is told to anybody.
+    pub fn of_environment(environment: impl Fn(&str) -> Option<String>) -> Manager {
+        let number = |name| environment(name).and_then(|value| value.parse::<u64>().ok());
+        // Without the number of a process it is meant for whoever reads it.
+        let is_ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+        let interval_us = number("WATCHDOG_USEC").filter(|&interval_us| is_ours && interval_us > 0);
+        let socket = environment("NOTIFY_SOCKET").filter(|path| !path.is_empty());
+        Manager {
+            watchdog_ns: interval_us
+                .filter(|_| socket.is_some())
+                .map(|interval_us| interval_us.saturating_mul(1_000) / 2),
+            socket,
+            ..Manager::default()
+        }
+    }
+
+    /// Sends `state`: lines such as `READY=1`.
+    fn tell(&self, state: &str) {
+        let Some(path) = &self.socket else { return };
+        let send = || -> io::Result<()> {
+            let address = match path.strip_prefix('@') {
+                Some(name) => SocketAddr::from_abstract_name(name)?,
+                None => SocketAddr::from_pathname(path)?,
+            };
+            let socket = UnixDatagram::unbound()?;
+            // Whoever does not listen must not hold us up.
+            socket.set_nonblocking(true)?;
+            socket.send_to_addr(state.as_bytes(), &address).map(drop)
         };
-        let socket = UnixDatagram::unbound()?;
-        // Whoever does not listen must not hold us up.
-        socket.set_nonblocking(true)?;
-        socket.send_to_addr(state.as_bytes(), &address).map(drop)
-    };
-    if let Err(error) = send() {
-        debug!("NOTIFY_SOCKET {path}: {error}");
+        if let Err(error) = send() {
+            debug!("NOTIFY_SOCKET {path}: {error}");
+        }
+    }
+
+    /// The start has begun.
+    pub fn starting(&self) {
+        self.tell("STATUS=opening collectors");
+    }
+
+    /// All is open: `systemctl start` and `systemctl reload` return now.
+    pub fn ready(&mut self, status: String) {
+        self.tell(&format!("READY=1\nSTATUS={status}"));
+        self.status = status;
+        self.feed_ns = 0;
+        self.feed();
+    }
+
+    /// Configuration files are about to be read again; `ready` ends it.
+    pub fn reloading(&self) {
+        // Newer systemd (253) sorts out by this time which reload is meant.
+        self.tell(&format!(
+            "RELOADING=1\nMONOTONIC_USEC={}\nSTATUS=reloading",
+            clock::monotonic_ns() / 1_000
+        ));
+    }
+
+    /// The end has begun.
+    pub fn stopping(&self) {
+        self.tell("STOPPING=1\nSTATUS=stopping");
+    }
+
+    /// Says that the loop turns, if it is time to. To be called between pieces of work, by the loop alone: each piece, however
+    /// many there are in a turn, then has half the interval at least, and one that hangs is noticed.
+    pub fn feed(&mut self) {
+        let Some(watchdog_ns) = self.watchdog_ns else { return };
+        let now_ns = clock::monotonic_ns();
+        if now_ns >= self.feed_ns {
+            self.tell("WATCHDOG=1");
+            self.feed_ns = now_ns + watchdog_ns;
+        }
+    }
+
+    /// When the loop must turn at the latest.
+    pub fn deadline_ns(&self) -> MonotonicNs {
+        self.watchdog_ns.map_or(MonotonicNs::MAX, |_| self.feed_ns)
+    }
+
+    /// Tells `status`, if it has changed and was not looked at for a while.
+    pub fn observe(&mut self, now_ns: MonotonicNs, status: impl FnOnce() -> String) {
+        if self.socket.is_none() || now_ns < self.status_ns {
+            return;
+        }
+        self.status_ns = now_ns + limits::STATUS_INTERVAL.as_nanos() as u64;
+        let status = status();
+        if status != self.status {
+            self.tell(&format!("STATUS={status}"));
+            self.status = status;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn sockets_that_nobody_passed_are_errors() {
         for number in ["0", "", "x", "-1", "4294967296"] {
             assert!(listener(number).is_err(), "{number:?}");
         }
+    }
+
+    /// A socket that hears what a manager is told, and its name.
+    fn ear(name: &str) -> (UnixDatagram, String) {
+        let name = format!("nodeprobe-{name}-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let socket = UnixDatagram::bind_addr(&address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        (socket, format!("@{name}"))
+    }
+
+    fn heard(socket: &UnixDatagram) -> Option<String> {
+        let mut buffer = [0; 1024];
+        let length = socket.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    }
+
+    fn manager(variables: &[(&str, &str)]) -> Manager {
+        Manager::of_environment(|name| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn the_watchdog_is_fed_at_half_its_interval() {
+        let (socket, name) = ear("watchdog");
+        let mut manager = manager(&[("NOTIFY_SOCKET", &name), ("WATCHDOG_USEC", "40000000")]);
+        manager.ready("works".to_owned());
+        let now_ns = clock::monotonic_ns();
+        assert_eq!(heard(&socket).as_deref(), Some("READY=1\nSTATUS=works"));
+        assert_eq!(heard(&socket).as_deref(), Some("WATCHDOG=1"));
+        let left_ns = manager.deadline_ns() - now_ns;
+        assert!(left_ns > 10_000_000_000 && left_ns <= 20_000_000_000, "{left_ns}");
+        manager.feed();
+        assert_eq!(heard(&socket), None);
+        manager.feed_ns = now_ns;
+        manager.feed();
+        assert_eq!(heard(&socket).as_deref(), Some("WATCHDOG=1"));
+    }
+
+    #[test]
+    fn a_watchdog_of_another_process_is_not_fed() {
+        let (socket, name) = ear("another");
+        for variables in [
+            &[("NOTIFY_SOCKET", &*name), ("WATCHDOG_USEC", "2"), ("WATCHDOG_PID", "1")][..],
+            &[("NOTIFY_SOCKET", &*name), ("WATCHDOG_USEC", "0")],
+            &[("NOTIFY_SOCKET", &*name), ("WATCHDOG_USEC", "soon")],
+            &[("NOTIFY_SOCKET", &*name)],
+            &[("WATCHDOG_USEC", "2")],
+            &[],
+        ] {
+            let mut manager = manager(variables);
+            assert_eq!(manager.deadline_ns(), MonotonicNs::MAX, "{variables:?}");
+            manager.feed();
+            assert_eq!(heard(&socket), None, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn a_status_is_told_when_it_changes() {
+        let (socket, name) = ear("status");
+        let mut manager = manager(&[("NOTIFY_SOCKET", &name)]);
+        let second = 1_000_000_000;
+        manager.observe(second, || "one".to_owned());
+        assert_eq!(heard(&socket).as_deref(), Some("STATUS=one"));
+        manager.observe(2 * second, || "two".to_owned());
+        manager.observe(60 * second, || "one".to_owned());
+        assert_eq!(heard(&socket), None);
+        manager.observe(120 * second, || "two".to_owned());
+        assert_eq!(heard(&socket).as_deref(), Some("STATUS=two"));
     }
 }

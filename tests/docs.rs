@@ -85,6 +85,12 @@ fn the_list_of_flags_is_up_to_date() {
     is_up_to_date("docs/FLAGS.md", &nodeprobe::args::document());
 }
 
+#[test]
+fn the_systemd_unit_is_the_one_that_is_printed() {
+    let unit = nodeprobe::unit::unit(&nodeprobe::args::Config::default(), &[], nodeprobe::unit::PROGRAM);
+    is_up_to_date("deploy/nodeprobe.service", &unit);
+}
+
 /// Both in one test: they rewrite the same file.
 #[test]
 fn the_lists_of_keys_and_decoders_are_up_to_date() {

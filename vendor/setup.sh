@@ -27,7 +27,7 @@ python=/usr/lib/python3/dist-packages
 test="python3-yaml=$python/yaml/__init__.py python3-jsonschema=$python/jsonschema/__init__.py
  prometheus=promtool prometheus=prometheus curl=curl python3=python3 iproute2=ip util-linux=unshare
  procps=pkill strace=strace nftables=nft containerd=containerd docker.io=dockerd docker.io=docker podman=podman
- runc=runc busybox-static=busybox systemd=journalctl
+ runc=runc busybox-static=busybox systemd=journalctl systemd=systemd-analyze dpkg=dpkg-deb util-linux=setpriv
  systemd-journal-remote=/lib/systemd/systemd-journal-remote"
 parts="chromium=chromium fonts-dejavu-core=/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"
 vm="qemu-system-x86=qemu-system-x86_64 mmdebstrap=mmdebstrap e2fsprogs=mke2fs"

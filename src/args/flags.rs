@@ -73,16 +73,10 @@ pub const FLAGS: &[Flag] = &[
     set(
         "listen",
         "ADDRESS",
-        "Address to serve on, `ip:port`, `:port`, or `fd://N` for systemd's socket N (default 127.0.0.1:9435)",
-        |config, value| {
-            config.listen = value.to_owned();
-            Ok(())
-        },
+        "Address to serve on, `ip:port`, `:port`, or `fd://N` for systemd's socket N (default the socket systemd has passed, else 127.0.0.1:9435)",
+        listen,
     ),
-    set("web.listen-address", "ADDRESS", "The same as --listen, by ebpf_exporter's name", |config, value| {
-        config.listen = value.to_owned();
-        Ok(())
-    }),
+    set("web.listen-address", "ADDRESS", "The same as --listen, by ebpf_exporter's name", listen),
     set("web.telemetry-path", "PATH", "Path metrics are served at (default /metrics)", |config, value| {
         if !value.starts_with('/') {
             return Err("a path that starts with /".to_owned());
@@ -514,6 +508,12 @@ pub const FLAGS: &[Flag] = &[
     inert("config.skip-cache-size", Some("NUMBER"), "Cache of skipped keys; nodeprobe's needs no size"),
     inert("log.no-timestamps", None, "No times on stderr; nodeprobe prints none"),
 ];
+
+fn listen(config: &mut Config, value: &str) -> Result<(), String> {
+    config.listen = value.to_owned();
+    config.is_listen_given = true;
+    Ok(())
+}
 
 fn words(value: &str) -> Vec<String> {
     value.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect()

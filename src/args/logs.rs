@@ -64,6 +64,11 @@ impl Glob {
         (text.starts_with('/') && text.len() <= 4096).then(|| Glob(text.to_owned()))
     }
 
+    /// As it was given.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
     /// True if all of `path` fits. In time and memory proportional to the product of both lengths at worst.
     pub fn fits(&self, path: &str) -> bool {
         let (glob, path) = (self.0.as_bytes(), path.as_bytes());

@@ -115,6 +115,7 @@ pub static SPEC: Spec = Spec {
     about: "nodeprobe itself",
     default: Enable::Auto,
     refresh: When::BeforeScrape,
+    needs: &[],
     metrics: &[
         &BUILD,
         &UP,

@@ -32,6 +32,7 @@ pub static SPEC: Spec = Spec {
     about: "Metadata of the cloud instance, for labels, and notices of its end",
     default: Enable::Auto,
     refresh: When::Never,
+    needs: &[],
     metrics: &[&NOTICE],
     open,
 };

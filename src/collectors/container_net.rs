@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 
-use super::{Collector, Opened, Spec, When};
+use super::{Collector, Need, Opened, Spec, When};
 use crate::args::Enable;
 use crate::containers::ledger::Ledger;
 use crate::containers::sweep::Sweep;
@@ -19,6 +20,7 @@ use crate::limits::{self, Limit};
 use crate::metric::Desc;
 use crate::procfs::net_dev;
 use crate::registry::Registry;
+use crate::sys::capabilities::{self, Capability};
 use crate::sys::clock::{self, MonotonicNs};
 use crate::world::World;
 
@@ -60,6 +62,7 @@ pub static SPEC: Spec = Spec {
     about: "Traffic of containers that have a network namespace",
     default: Enable::Auto,
     refresh: When::Interval,
+    needs: &[Need::absent(Capability::SysPtrace, "sees which network namespace a container is in")],
     metrics: &FAMILIES,
     open,
 };
@@ -122,9 +125,14 @@ fn open(world: &mut World) -> Result<Opened> {
     if let Some(absent) = Opened::without_processes(world) {
         return Ok(absent);
     }
-    let host = namespace_of(&world.host, 1).or_else(|| Some(fs::metadata(Host::own("ns/net")).ok()?.ino()));
-    let host =
-        host.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound)).context("/proc/1/ns/net")?;
+    let may_trace = capabilities::effective_capabilities() & Capability::SysPtrace.bit() != 0;
+    let host = match fs::metadata(world.host.proc("1/ns/net")) {
+        // Those of containers are hidden too then, and with them all there is to tell.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied && !may_trace => Err(error),
+        Err(_) => fs::metadata(Host::own("ns/net")),
+        Ok(file) => Ok(file),
+    };
+    let host = host.context("/proc/1/ns/net")?.ino();
     Ok(Opened::Ready(Box::new(ContainerNet {
         host,
         homes: HashMap::new(),

@@ -2,7 +2,7 @@
 
 use std::os::fd::RawFd;
 
-use super::{Collector, Opened, Spec, When};
+use super::{Collector, Need, Opened, Spec, When};
 use crate::args::Enable;
 use crate::containers::rules::Rules;
 use crate::containers::watch::Watch;
@@ -10,6 +10,7 @@ use crate::error::{Error, Reason, Result};
 use crate::limits::Limit;
 use crate::metric::Desc;
 use crate::registry::Registry;
+use crate::sys::capabilities::Capability;
 use crate::world::World;
 use crate::{info, warning};
 
@@ -48,6 +49,11 @@ pub static SPEC: Spec = Spec {
     about: "Finds containers by their cgroups and names them",
     default: Enable::Auto,
     refresh: When::Interval,
+    needs: &[
+        Need::less(Capability::Bpf, "finds containers of milliseconds; inotify otherwise"),
+        Need::less(Capability::Perfmon, "the same"),
+        Need::less(Capability::DacReadSearch, "reads what runtimes of users say, below /home"),
+    ],
     metrics: &[&INFO, &WATCH, &KNOWN, &CGROUPS, &REFUSED, &LOST, &WALKS],
     open,
 };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 
-use super::{Collector, Opened, Spec, When};
+use super::{Collector, Need, Opened, Spec, When};
 use crate::args::Enable;
 use crate::cgroupfs::io_stat::DeviceIo;
 use crate::cgroupfs::{blkio, io_stat};
@@ -21,6 +21,7 @@ use crate::limits::{self, Limit};
 use crate::metric::Desc;
 use crate::procfs::diskstats;
 use crate::registry::Registry;
+use crate::sys::capabilities::Capability;
 use crate::sys::clock::MonotonicNs;
 use crate::sys::process::{Abandoned, Worker};
 use crate::warning;
@@ -60,6 +61,10 @@ pub static SPEC: Spec = Spec {
     about: "File systems and disk I/O of containers",
     default: Enable::Auto,
     refresh: When::Interval,
+    needs: &[Need::less(
+        Capability::SysPtrace,
+        "measures the file systems of containers, in their mount namespaces",
+    )],
     metrics: &[&SIZE, &USED, &RESERVED, &READS, &WRITES, &READ_BYTES, &WRITTEN_BYTES, &ABANDONED],
     open,
 };

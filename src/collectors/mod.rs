@@ -2,11 +2,12 @@
 
 use std::os::fd::RawFd;
 
-use crate::args::Enable;
+use crate::args::{Config, Enable};
 use crate::error::{Error, Reason, Result};
 use crate::event::Event;
 use crate::metric::Desc;
 use crate::registry::Registry;
+use crate::sys::capabilities::Capability;
 use crate::world::World;
 
 pub mod agent;
@@ -136,10 +137,41 @@ pub struct Spec {
     pub default: Enable,
     /// When it is refreshed.
     pub refresh: When,
+    /// Capabilities it makes use of; root's other rights, which files' modes give, are not among them.
+    pub needs: &'static [Need],
     /// Every family it may emit.
     pub metrics: &'static [&'static Desc],
     /// Acquires what it needs.
     pub open: fn(&mut World) -> Result<Opened>,
+}
+
+/// A capability a collector makes use of: `nodeprobe unit` grants it, with this reason.
+pub struct Need {
+    /// Which.
+    pub capability: Capability,
+    /// What it does with it.
+    pub purpose: &'static str,
+    /// Whether the collector is absent without it; otherwise it sees less.
+    pub is_all: bool,
+    /// Whether the flags make it one.
+    pub wanted: fn(&Config) -> bool,
+}
+
+impl Need {
+    /// The collector is absent without it.
+    pub const fn absent(capability: Capability, purpose: &'static str) -> Need {
+        Need { capability, purpose, is_all: true, wanted: |_| true }
+    }
+
+    /// The collector sees less without it.
+    pub const fn less(capability: Capability, purpose: &'static str) -> Need {
+        Need { capability, purpose, is_all: false, wanted: |_| true }
+    }
+
+    /// The same, but only of use with some flag.
+    pub const fn flag(capability: Capability, purpose: &'static str, wanted: fn(&Config) -> bool) -> Need {
+        Need { capability, purpose, is_all: false, wanted }
+    }
 }
 
 /// What opening a collector gave.
@@ -181,8 +213,10 @@ pub fn document() -> String {
     for spec in COLLECTORS {
         let _ = write!(
             text,
-            "\n## {}\n\n{}.\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n",
-            spec.name, spec.about
+            "\n## {}\n\n{}.\n\n{}| metric | type | labels | meaning |\n|---|---|---|---|\n",
+            spec.name,
+            spec.about,
+            rights(spec)
         );
         for desc in spec.metrics {
             let kind = match desc.kind {
@@ -200,6 +234,16 @@ pub fn document() -> String {
         }
     }
     text
+}
+
+/// Which capabilities a collector makes use of, a line each.
+fn rights(spec: &Spec) -> String {
+    let line = |need: &Need| {
+        let without = if need.is_all { "absent without" } else { "sees less without" };
+        format!("- `{}`, {without}: {}\n", need.capability.name().to_uppercase(), need.purpose)
+    };
+    let lines: String = spec.needs.iter().map(line).collect();
+    if lines.is_empty() { lines } else { lines + "\n" }
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub static SPEC: Spec = Spec {
     about: "CPU time of the node",
     default: Enable::Auto,
     refresh: When::BeforeScrape,
+    needs: &[],
     metrics: &[&USAGE, &CORES],
     open,
 };

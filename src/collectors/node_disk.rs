@@ -36,6 +36,7 @@ pub static SPEC: Spec = Spec {
     about: "I/O of whole disks",
     default: Enable::Auto,
     refresh: When::BeforeScrape,
+    needs: &[],
     metrics: &[&READS, &WRITES, &READ_BYTES, &WRITTEN_BYTES, &READ_TIME, &WRITE_TIME, &IO_TIME],
     open,
 };

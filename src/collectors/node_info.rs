@@ -38,6 +38,7 @@ pub static SPEC: Spec = Spec {
     about: "Names and versions of the node, uptime",
     default: Enable::Auto,
     refresh: When::BeforeScrape,
+    needs: &[],
     metrics: &[&AGENT, &INFO, &CLOUD, &UPTIME],
     open,
 };

@@ -27,6 +27,7 @@ pub static SPEC: Spec = Spec {
     about: "Memory of the node",
     default: Enable::Auto,
     refresh: When::BeforeScrape,
+    needs: &[],
     metrics: &[&TOTAL, &FREE, &AVAILABLE, &CACHED],
     open,
 };

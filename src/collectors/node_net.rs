@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Collector, Opened, Spec, When};
+use super::{Collector, Need, Opened, Spec, When};
 use crate::args::Enable;
 use crate::error::{Context, Error, Reason, Result};
 use crate::host::{Host, read_bounded};
@@ -13,6 +13,7 @@ use crate::netlink::message::{self, Outcome};
 use crate::netlink::{address, link};
 use crate::procfs::{interface::is_tracked_interface, net_dev};
 use crate::registry::Registry;
+use crate::sys::capabilities::Capability;
 use crate::sys::netlink::NetlinkSocket;
 use crate::sys::process;
 use crate::world::World;
@@ -36,6 +37,10 @@ pub static SPEC: Spec = Spec {
     about: "Physical network interfaces of the host",
     default: Enable::Auto,
     refresh: When::BeforeScrape,
+    needs: &[Need::less(
+        Capability::SysPtrace,
+        "sees that it is in the host's network: addresses and states of interfaces",
+    )],
     metrics: &[&RECEIVED_BYTES, &SENT_BYTES, &RECEIVED_PACKETS, &SENT_PACKETS, &UP, &IP],
     open,
 };

@@ -36,6 +36,7 @@ pub static SPEC: Spec = Spec {
     about: "Pressure stall information of the node",
     default: Enable::Auto,
     refresh: When::BeforeScrape,
+    needs: &[],
     metrics: &[&CPU, &MEMORY, &IO, &IRQ],
     open,
 };

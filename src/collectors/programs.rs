@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::{Collector, Opened, Spec, When};
+use super::{Collector, Need, Opened, Spec, When};
 use crate::args::Enable;
 use crate::error::{Reason, Result};
 use crate::event::Event;
@@ -10,6 +10,7 @@ use crate::metric::Desc;
 use crate::programs::set::Set;
 use crate::programs::sources;
 use crate::registry::Registry;
+use crate::sys::capabilities::Capability;
 use crate::world::World;
 
 // Names and help of ebpf_exporter, which dashboards know.
@@ -70,6 +71,16 @@ pub static SPEC: Spec = Spec {
     about: "eBPF programs of --config.dir and --programs",
     default: Enable::Auto,
     refresh: When::Interval,
+    needs: &[
+        Need::absent(Capability::Bpf, "loads them"),
+        Need::absent(Capability::Perfmon, "attaches them, reads kernel memory"),
+        Need::less(
+            Capability::SysAdmin,
+            "attaches tracepoints and probes where sysctl kernel.perf_event_paranoid is above 2",
+        ),
+        Need::less(Capability::NetAdmin, "attaches programs to networks: xdp, cgroup_skb and others"),
+        Need::less(Capability::Syslog, "sees addresses in /proc/kallsyms, for names of kernel functions"),
+    ],
     metrics: &[
         &BUILD, &CONFIGS, &PROGRAMS, &ATTACHED, &RUN_TIME, &RUNS, &ERRORS, &PROBLEMS, &RELOADED, &STRANGERS,
         &LOST,

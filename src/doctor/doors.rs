@@ -2,11 +2,12 @@
 
 use std::fs;
 
-use super::kernel::{self, Capability};
+use super::kernel;
 use super::{Context, Outcome, State};
 use crate::error::{Context as _, Error, Reason, Result};
 use crate::host::Host;
 use crate::sys::bpf::{Links, Loaded, Object, Ring};
+use crate::sys::capabilities::Capability;
 use crate::sys::perf;
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/doctor.bpf.o.gz"));

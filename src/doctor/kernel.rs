@@ -10,20 +10,9 @@ use crate::limits;
 use crate::netlink::message::{self, Message, Outcome as Answer};
 use crate::netlink::{generic, taskstats as stats};
 use crate::procfs::pressure;
+use crate::sys::capabilities::Capability;
 use crate::sys::netlink::NetlinkSocket;
 use crate::sys::process;
-
-/// A capability nodeprobe makes use of, by its number in linux/capability.h.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Capability {
-    DacReadSearch = 2,
-    NetAdmin = 12,
-    SysPtrace = 19,
-    SysAdmin = 21,
-    SysResource = 24,
-    Perfmon = 38,
-    Bpf = 39,
-}
 
 /// The most important first.
 const CAPABILITIES: [(Capability, &str); 7] = [
@@ -38,7 +27,7 @@ const CAPABILITIES: [(Capability, &str); 7] = [
 
 impl Context {
     pub(super) fn has(&self, capability: Capability) -> bool {
-        self.capabilities & 1 << capability as u32 != 0
+        self.capabilities & capability.bit() != 0
     }
 
     /// A small file below /proc, without the final newline.

@@ -47,11 +47,33 @@ const CAPABILITIES: [&str; 41] = [
     "checkpoint_restore",
 ];
 
-/// The bit of `CAP_NET_ADMIN`.
-pub const NET_ADMIN: u64 = 1 << 12;
+/// A capability nodeprobe makes use of, by its number in linux/capability.h.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the kernel's names")]
+pub enum Capability {
+    DacReadSearch = 2,
+    NetBindService = 10,
+    NetAdmin = 12,
+    NetRaw = 13,
+    SysPtrace = 19,
+    SysAdmin = 21,
+    SysResource = 24,
+    Syslog = 34,
+    Perfmon = 38,
+    Bpf = 39,
+}
 
-/// The bit of `CAP_NET_RAW`.
-pub const NET_RAW: u64 = 1 << 13;
+impl Capability {
+    /// Its bit in a set.
+    pub const fn bit(self) -> u64 {
+        1 << self as u32
+    }
+
+    /// As in capabilities(7), in small letters: `cap_bpf`.
+    pub fn name(self) -> String {
+        format!("cap_{}", CAPABILITIES[self as usize])
+    }
+}
 
 /// `_LINUX_CAPABILITY_VERSION_3`: sets of 64 bits, in two halves.
 const VERSION_3: u32 = 0x2008_0522;
@@ -120,6 +142,19 @@ mod tests {
         assert_eq!(set(&["cap_chown", "CAP_BPF"]), Ok(1 | 1 << 39));
         assert_eq!(set(&["cap_syslog"]), Ok(1 << 34));
         assert!(set(&["bpf"]).unwrap_err().contains("bpf"));
+    }
+
+    #[test]
+    fn names_follow_from_numbers() {
+        use Capability::{
+            Bpf, DacReadSearch, NetBindService, NetRaw, SysAdmin, SysPtrace, SysResource, Syslog,
+        };
+        let names = [DacReadSearch, NetBindService, NetRaw, SysPtrace, SysAdmin, SysResource, Syslog, Bpf]
+            .map(Capability::name);
+        assert_eq!(
+            names.join(" "),
+            "cap_dac_read_search cap_net_bind_service cap_net_raw cap_sys_ptrace cap_sys_admin cap_sys_resource cap_syslog cap_bpf"
+        );
     }
 
     #[test]

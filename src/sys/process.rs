@@ -89,8 +89,13 @@ pub fn join_namespace(namespace: &Path) -> io::Result<()> {
 }
 
 fn enter(namespace: &File) -> io::Result<()> {
-    // SAFETY: a valid descriptor; type 0 allows any namespace. The process has one thread.
-    super::check(unsafe { libc::setns(namespace.as_raw_fd(), 0) }).map(drop)
+    /// `NS_GET_NSTYPE` (linux/nsfs.h), of Linux 4.11 and later.
+    const NS_GET_NSTYPE: libc::c_int = 0xb703;
+    // Type 0 would do for any, but under systemd's RestrictNamespaces= only a type that is named is let through.
+    // SAFETY: a valid descriptor, and a request without a pointer.
+    let kind = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_NSTYPE as _) }.max(0);
+    // SAFETY: a valid descriptor, and no pointers. The process has one thread.
+    super::check(unsafe { libc::setns(namespace.as_raw_fd(), kind) }).map(drop)
 }
 
 /// Bytes and counts of a mounted file system (statvfs(3)).

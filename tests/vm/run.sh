@@ -1,7 +1,8 @@
 #!/bin/bash
-# tests/vm/run.sh [DIRECTORY]: nodeprobe in a virtual machine with systemd, docker and podman on cgroup v2 alone, which many
+# tests/vm/run.sh [DIRECTORY [SCRIPT]]: nodeprobe in a virtual machine with systemd, docker and podman on cgroup v2 alone, which many
 # machines for development are not. By hand, as root, after `make build`; four to eight minutes without KVM. DIRECTORY keeps
-# the machine's disk (2 GB) for the next time. Ends with 0 when every figure is right.
+# the machine's disk (2 GB) for the next time. SCRIPT is what the machine does: guest.sh, or unit.sh for the systemd unit, three
+# minutes. Ends with 0 when every figure is right.
 #   SUITE=trixie      Debian's suite, whose kernel, systemd, docker and podman (4.4 or later) are taken
 #   BINARY=dist/nodeprobe
 #   KVM=1             with /dev/kvm, which many virtual machines have and cannot use
@@ -9,7 +10,7 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
-work=$(realpath -m "${1:-/var/tmp/nodeprobe-vm}") suite=${SUITE:-trixie} binary=$(realpath "${BINARY:-dist/nodeprobe}")
+work=$(realpath -m "${1:-/var/tmp/nodeprobe-vm}") script=${2:-guest.sh} suite=${SUITE:-trixie} binary=$(realpath "${BINARY:-dist/nodeprobe}")
 vendor/setup.sh vm
 disk=$work/$suite.ext4
 mkdir -p "$work"
@@ -41,7 +42,10 @@ if [ ! -e "$disk" ]; then
 	rm -rf "$tree"
 fi
 
-tar -cf "$run/tests.tar" -C "$here" guest.sh -C "$PWD/deploy" nodeprobe.service -C "$(dirname "$binary")" nodeprobe
+cp "$here/$script" "$run/guest.sh"
+clang -g -O2 -target bpf -mcpu=v3 -Wall -Werror -c "$here/execs.bpf.c" -o "$run/execs.bpf.o"
+tar -cf "$run/tests.tar" -C "$run" guest.sh execs.bpf.o -C "$here" execs.yaml -C "$PWD/deploy" nodeprobe.service nodeprobe.socket \
+	-C "$(dirname "$binary")" nodeprobe
 truncate -s %1M "$run/tests.tar"
 accel="-accel tcg,thread=multi -cpu max"
 [ -z "${KVM:-}" ] || accel="-accel kvm -cpu host"

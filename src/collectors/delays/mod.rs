@@ -16,7 +16,7 @@ use self::processes::Processes;
 use self::round::Rounds;
 use self::socket::{ExitSocket, Queries};
 use self::waiting::{Ending, Verdict, Waiting, Whereabouts};
-use super::{Collector, Opened, Spec, When};
+use super::{Collector, Need, Opened, Spec, When};
 use crate::args::{Command, Enable};
 use crate::containers::InstanceId;
 use crate::containers::ledger::Ledger;
@@ -26,6 +26,7 @@ use crate::event::Event;
 use crate::metric::Desc;
 use crate::netlink::taskstats::Delay;
 use crate::registry::Registry;
+use crate::sys::capabilities::Capability;
 use crate::sys::clock::{self, MonotonicNs};
 use crate::world::World;
 use crate::{info, limits, warning};
@@ -111,6 +112,11 @@ pub static SPEC: Spec = Spec {
     about: "What containers waited for: processors, disks, memory",
     default: Enable::Auto,
     refresh: When::Interval,
+    needs: &[
+        Need::absent(Capability::NetAdmin, "receives taskstats"),
+        Need::less(Capability::Bpf, "knows where processes of milliseconds were"),
+        Need::less(Capability::Perfmon, "the same"),
+    ],
     metrics: &[
         &CPU,
         &DISK,

@@ -12,7 +12,7 @@ use self::files::{Files, OUTPUTS, OpenFiles, format_of};
 use self::journals::{Owners, level_of};
 use self::sources::Sources;
 use self::state::State;
-use super::{Collector, Opened, Spec, When};
+use super::{Collector, Need, Opened, Spec, When};
 use crate::args::logs::{Samples, Settings};
 use crate::args::{Command, Enable};
 use crate::containers::InstanceId;
@@ -29,6 +29,7 @@ use crate::logs::pattern::Pattern;
 use crate::logs::tail::{self, Start, Tail};
 use crate::metric::Desc;
 use crate::registry::Registry;
+use crate::sys::capabilities::Capability;
 use crate::sys::clock::{self, MonotonicNs};
 use crate::sys::file::birth_s;
 use crate::warning;
@@ -101,6 +102,13 @@ pub static SPEC: Spec = Spec {
     about: "Messages in the logs of containers, by level and pattern",
     default: Enable::Auto,
     refresh: When::Interval,
+    needs: &[
+        Need::less(Capability::SysPtrace, "finds the log files containers write themselves"),
+        Need::less(
+            Capability::DacReadSearch,
+            "reads logs of users' containers, and those only their owner may read",
+        ),
+    ],
     metrics: &[
         &MESSAGES,
         &FILES,

@@ -12,7 +12,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use self::kernel::Kernel;
-use super::{Collector, Opened, Spec, When};
+use super::{Collector, Need, Opened, Spec, When};
 use crate::args::Enable;
 use crate::cgroupfs::memory_events;
 use crate::containers::hierarchies::{Hierarchies, Place};
@@ -24,6 +24,7 @@ use crate::event::Event;
 use crate::host::read_bounded;
 use crate::metric::Desc;
 use crate::registry::Registry;
+use crate::sys::capabilities::Capability;
 use crate::sys::clock::MonotonicNs;
 use crate::world::World;
 use crate::{info, limits};
@@ -50,6 +51,10 @@ pub static SPEC: Spec = Spec {
     about: "Processes of containers killed for want of memory, with eBPF and from cgroup files",
     default: Enable::Auto,
     refresh: When::Interval,
+    needs: &[
+        Need::less(Capability::Bpf, "sees kills that end a container; counts of cgroups otherwise"),
+        Need::less(Capability::Perfmon, "the same"),
+    ],
     metrics: &[&KILLS, &LOST, &DOOR],
     open,
 };

@@ -10,7 +10,7 @@ use crate::host::read_bounded;
 use crate::limits;
 use crate::netlink::message;
 use crate::netlink::proc_events::{self, Event, Told};
-use crate::sys::capabilities;
+use crate::sys::capabilities::{self, Capability};
 use crate::sys::clock::{self, MonotonicNs};
 use crate::sys::netlink::{Feed, NetlinkSocket};
 use crate::world::World;
@@ -168,7 +168,7 @@ struct EventSocket(Feed);
 impl EventSocket {
     fn open(world: &World, buffer_bytes: u32) -> Result<EventSocket> {
         // Linux 6.6 tells everybody, but nobody else may have a buffer of this size.
-        if capabilities::effective_capabilities() & capabilities::NET_ADMIN == 0 {
+        if capabilities::effective_capabilities() & Capability::NetAdmin.bit() == 0 {
             return Err(Error::new(Reason::NoPermission, "process events: needs CAP_NET_ADMIN"));
         }
         // Looked at first, since opening a socket of a protocol that is not there may load a module.

@@ -18,7 +18,7 @@ use self::files::Files;
 use self::kernel::{Counts, Kernel};
 use self::kinds::Kind;
 use self::restarts::Restarts;
-use super::{Collector, Opened, Spec, When};
+use super::{Collector, Need, Opened, Spec, When};
 use crate::args::Enable;
 use crate::containers::InstanceId;
 use crate::containers::ledger::Ledger;
@@ -29,6 +29,7 @@ use crate::info;
 use crate::limits::{self, Limit};
 use crate::metric::Desc;
 use crate::registry::Registry;
+use crate::sys::capabilities::Capability;
 use crate::sys::clock::MonotonicNs;
 use crate::world::World;
 
@@ -78,6 +79,12 @@ pub static SPEC: Spec = Spec {
     about: "Processes of containers, restarts and types of applications, with eBPF, process events or cgroup files",
     default: Enable::Auto,
     refresh: When::Interval,
+    needs: &[
+        Need::less(Capability::Bpf, "counts processes; the kernel's process events otherwise"),
+        Need::less(Capability::Perfmon, "the same"),
+        Need::less(Capability::SysPtrace, "reads which program a process runs, for types of applications"),
+        Need::less(Capability::NetAdmin, "receives the kernel's process events where BPF cannot be had"),
+    ],
     metrics: &[&RESTARTS, &APPLICATION, &PROCESSES, &STARTED, &EXITED, &EXECS, &LOST, &ABANDONED, &DOOR],
     open,
 };

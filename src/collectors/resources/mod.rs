@@ -71,6 +71,7 @@ pub static SPEC: Spec = Spec {
     about: "CPU, memory, pressure, processes and huge pages of containers",
     default: Enable::Auto,
     refresh: When::Interval,
+    needs: &[],
     metrics: &[
         &CPU_LIMIT,
         &CPU_USAGE,

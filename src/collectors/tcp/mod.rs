@@ -22,7 +22,7 @@ use self::ping::Pinger;
 pub use self::rows::{Row, RowKey};
 use self::table::Table;
 use self::total::{OTHER_LABEL, Total};
-use super::{Collector, Opened, Spec, When};
+use super::{Collector, Need, Opened, Spec, When};
 use crate::args::Enable;
 use crate::error::{Error, Reason, Result};
 use crate::event::Event;
@@ -30,6 +30,7 @@ use crate::info;
 use crate::limits;
 use crate::metric::Desc;
 use crate::registry::{ConstLabels, Registry};
+use crate::sys::capabilities::Capability;
 use crate::world::World;
 
 static LISTENS: Desc = Desc::state(
@@ -120,6 +121,17 @@ pub static SPEC: Spec = Spec {
     about: "Outbound TCP connections of containers by destination, and where they listen, with eBPF",
     default: Enable::Auto,
     refresh: When::Interval,
+    needs: &[
+        Need::absent(Capability::Bpf, "follows connections"),
+        Need::absent(Capability::Perfmon, "the same"),
+        Need::less(
+            Capability::SysAdmin,
+            "enters containers' network namespaces: listeners, open connections, connection tracking, echoes",
+        ),
+        Need::less(Capability::SysPtrace, "finds these namespaces, and whose sockets are"),
+        Need::less(Capability::NetAdmin, "asks connection tracking who answers behind NAT"),
+        Need::flag(Capability::NetRaw, "sends echoes, --ping-upstreams", |config| config.ping_upstreams),
+    ],
     metrics: &[
         &LISTENS,
         &SUCCESSES,

@@ -16,7 +16,7 @@ use super::echo::Echo;
 use super::total::{Target, Total, measured_address};
 use crate::containers::{Containers, IdentityId, InstanceId, mounts};
 use crate::limits::{self, Limit};
-use crate::sys::capabilities;
+use crate::sys::capabilities::{self, Capability};
 use crate::sys::clock::{self, MonotonicNs, WallNs};
 use crate::sys::icmp::{EchoSocket, Version};
 use crate::warning;
@@ -106,7 +106,7 @@ impl Pinger {
     /// Nothing is sent before the first tick. Says so when nothing can be sent at all.
     pub fn new(world: &World) -> Pinger {
         let rights = capabilities::effective_capabilities() & world.config.kept_capabilities.unwrap_or(!0);
-        let is_able = rights & capabilities::NET_RAW != 0 && world.namespaces.is_some();
+        let is_able = rights & Capability::NetRaw.bit() != 0 && world.namespaces.is_some();
         if !is_able {
             warning!("--ping-upstreams: nothing is sent without CAP_NET_RAW");
         }
