@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euc
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build bpf test check fuzz bench soak size install uninstall clean vendor docs syscalls
+.PHONY: help run build bpf test check fuzz bench soak size install uninstall clean vendor docs syscalls test-vm
 
 # auto: Rust's ready-made musl target, or a std compiled here when that cannot be had.  build: always compile std.
 STD ?= auto
@@ -18,6 +18,8 @@ SRC ?=
 export BTF
 # One integration test file: make test T=name. One fuzz target: make fuzz T=name.
 T ?=
+# Kernels for make test-vm.
+K ?= 6.1
 # Bounds of each fuzz target, whichever comes first: seconds and executions.
 TIME ?= 600
 RUNS ?= 1000000
@@ -34,7 +36,7 @@ SUDO := $(if $(filter-out 0,$(shell id -u)),sudo -E)
 BPF_C := $(wildcard bpf/*.c bpf/*.h bpf/include/*.h bpf/programs/*.c)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 run: build ## build, then start the agent as root in the foreground (ARGS="--flags")
 	@echo "metrics:  http://127.0.0.1:9435/metrics   (unless --listen says otherwise)"
@@ -55,7 +57,11 @@ test: ## everything CI checks: style, unit, golden and kernel tests (T=name: one
 	@vendor/setup.sh test
 	@$(MAKE) build
 	@$(if $(T),,$(MAKE) check)
-	@$(CARGO) test --locked $(if $(T),--test $(T)) $(if $(ARGS),-- $(ARGS))
+	@NODEPROBE_BINARY=dist/nodeprobe $(CARGO) test --locked $(if $(T),--test $(T)) $(if $(ARGS),-- $(ARGS))
+
+test-vm: build ## the agent on a matrix of kernels (K=all, or names of tests/vm/kernels.txt), in emulated machines
+	@vendor/setup.sh test-vm
+	@K='$(K)' NODEPROBE_BINARY=dist/nodeprobe $(CARGO) test --locked --test kernel --test oom --test life --test matrix -- --ignored --nocapture the_matrix
 
 check: ## formatting and lints only
 	@vendor/setup.sh check

@@ -24,6 +24,12 @@ const SMALL: &[&str] = &["6.1", "6.1/no_btf", "6.1/no_caps"];
 /// The kernel that is booted with one thing missing each time.
 const VARIED: &str = "6.12";
 
+/// Test programs that run in machines of their own, row `KERNEL/tests`.
+const TESTS: &[&str] = &["kernel", "life", "oom"];
+
+/// Tests among them that are about speed or about the machine, which an emulated one is not.
+const NOT_HERE: &[&str] = &[];
+
 /// What is missing in turn, and how.
 const VARIANTS: &[(&str, &str)] = &[
     ("no_btf", "no type information: an empty file system over `/sys/kernel/btf`"),
@@ -246,6 +252,8 @@ fn kernels() -> Vec<(String, String)> {
 fn rows(wanted: &str) -> Vec<String> {
     let variants = VARIANTS.iter().map(|(name, _)| format!("{VARIED}/{name}"));
     let mut all: Vec<String> = kernels().into_iter().map(|(name, _)| name).chain(variants).collect();
+    let own = kernels().into_iter().filter(|(_, arch)| arch == "amd64");
+    all.extend(own.map(|(name, _)| format!("{name}/tests")));
     all.extend(SMALL.iter().map(|row| (*row).to_owned()));
     let mut seen = BTreeSet::new();
     all.retain(|row| seen.insert(row.clone()));
@@ -281,14 +289,25 @@ fn boot(row: &str, with_programs: bool, wanted: &[&Event], update: bool) -> Run 
     let mut command = Command::new("bash");
     command.arg(here("tests/vm/matrix.sh")).args(["boot", row]).arg(directory.path());
     command.env("WANTED", patterns).stdin(Stdio::null()).current_dir(here(""));
-    if env::var_os("BINARY").is_none() && !here("dist/nodeprobe").exists() {
-        command.env("BINARY", support::BINARY);
-    }
+    // make says which; without it the one that was compiled for this test.
+    let binary = env::var("NODEPROBE_BINARY").unwrap_or_else(|_| support::BINARY.to_owned());
+    command.env("BINARY", binary);
     if !with_programs {
         command.env("WITHOUT_PROGRAMS", "1");
     }
     if update {
         command.env("PATIENCE", "20");
+    }
+    let is_tests = row.ends_with("/tests");
+    if is_tests {
+        let files: Vec<String> = TESTS.iter().map(|name| test_program(name)).collect();
+        command
+            .env("TESTS", files.join(" "))
+            .env("AGENT", support::BINARY)
+            .env("SKIPPED", NOT_HERE.join(" "));
+        // Modules are not loaded by themselves in there.
+        command.env("MODULES", "veth nf_tables nft_chain_nat nf_conntrack_netlink tcp_diag");
+        command.env("MEMORY", "1536").env("SECONDS_MAX", "2400");
     }
     let kept = |kind: &str| {
         let directory = env::var_os("MATRIX_KEEP")?;
@@ -324,7 +343,11 @@ fn boot(row: &str, with_programs: bool, wanted: &[&Event], update: bool) -> Run 
             fs::write(path, text).expect("MATRIX_KEEP is a directory");
         }
     }
-    judge(&mut run, &console, &said, with_programs);
+    if is_tests {
+        judge_tests(&mut run, &console, &said);
+    } else {
+        judge(&mut run, &console, &said, with_programs);
+    }
     if !run.wrong.is_empty() {
         let tail: Vec<&str> = console.lines().rev().take(12).collect();
         run.wrong.push(format!("its console: {tail:#?}"));
@@ -338,7 +361,8 @@ fn section<'a>(output: &'a str, name: &str) -> Option<&'a str> {
     Some(rest.split("\n@@@ ").next().unwrap_or(rest))
 }
 
-fn judge(run: &mut Run, console: &str, output: &str, with_programs: bool) {
+/// Whether the machine got to its end, and nothing was wrong with its kernel.
+fn judge_kernel(run: &mut Run, console: &str, output: &str) {
     run.version = section(output, "uname").unwrap_or_default().trim().to_owned();
     if section(output, "end").is_none() {
         run.wrong
@@ -351,6 +375,47 @@ fn judge(run: &mut Run, console: &str, output: &str, with_programs: bool) {
             run.wrong.push(format!("the kernel said: {line}"));
         }
     }
+}
+
+/// The newest file of test program `name` beside this one.
+fn test_program(name: &str) -> String {
+    let own = env::current_exe().expect("this program has a file");
+    let beside = fs::read_dir(own.parent().expect("a directory")).expect("a directory");
+    let files = beside.filter_map(|file| {
+        let path = file.ok()?.path();
+        let (start, hash) = path.file_name()?.to_str()?.rsplit_once('-')?;
+        (start == name && !hash.contains('.'))
+            .then(|| (fs::metadata(&path).and_then(|file| file.modified()).ok(), path))
+    });
+    let newest = files.max().unwrap_or_else(|| panic!("no test program {name} beside {}", own.display()));
+    newest.1.display().to_string()
+}
+
+/// What the test programs said: a cell for each test.
+fn judge_tests(run: &mut Run, console: &str, output: &str) {
+    judge_kernel(run, console, output);
+    let mut program = "";
+    for line in section(output, "tests").unwrap_or_default().lines() {
+        if let Some(name) = line.strip_prefix("program ") {
+            program = name;
+        } else if let Some((name, result)) =
+            line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... "))
+        {
+            if result != "ok" && !result.starts_with("ignored") {
+                run.wrong.push(format!("test {program}::{name}: {result}"));
+            }
+            run.cells.insert(("test".to_owned(), format!("{program}::{name}")), result.to_owned());
+        } else if line.contains("panicked at") || line.starts_with("error") {
+            run.wrong.push(line.to_owned());
+        }
+    }
+    if run.cells.is_empty() {
+        run.wrong.push(format!("no test ran: {:?}", last_words(output)));
+    }
+}
+
+fn judge(run: &mut Run, console: &str, output: &str, with_programs: bool) {
+    judge_kernel(run, console, output);
     let agents: &[&str] = if with_programs { &["agent", "programs-agent"] } else { &["agent"] };
     for agent in agents {
         if section(output, agent).map(str::trim) != Some("exit 0") {
@@ -696,6 +761,7 @@ fn nothing_is_absent_everywhere() {
         let good = EVENTS.iter().find(|event| kind == "event" && event.name == name).map(Event::counted);
         let is_good = |result: &String| match &good {
             Some(good) => result == good,
+            None if kind == "test" => result == "ok",
             None => result == "ok" || result.starts_with("ok "),
         };
         let somewhere = table.values().filter_map(|cells| cells.get(cell)).any(is_good);

@@ -1,5 +1,5 @@
 #!/bin/bash
-# vendor/setup.sh build|test|check|bpf|fuzz|vm: install what the make target of that name needs and does not find.
+# vendor/setup.sh build|test|test-vm|check|bpf|fuzz|vm: install what the make target of that name needs and does not find.
 # Debian and Ubuntu packages, the Rust toolchain of rust-toolchain.toml and its musl target. Does nothing, in well
 # under a second, when everything is there.
 #   STD=auto (default)  Rust's ready-made musl target; when it cannot be had, get ready to compile std here
@@ -23,7 +23,9 @@ check="clang-format=clang-format"
 test="prometheus=promtool prometheus=prometheus curl=curl python3=python3 iproute2=ip util-linux=unshare
  procps=pkill strace=strace nftables=nft containerd=containerd docker.io=dockerd docker.io=docker podman=podman
  runc=runc busybox-static=busybox systemd=journalctl
- systemd-journal-remote=/lib/systemd/systemd-journal-remote"
+ systemd-journal-remote=/lib/systemd/systemd-journal-remote
+ qemu-system-x86=qemu-system-x86_64 cpio=cpio debian-archive-keyring=/usr/share/keyrings/debian-archive-keyring.gpg"
+kernels="$test qemu-system-arm=qemu-system-aarch64 kmod=modprobe xz-utils=xz"
 vm="qemu-system-x86=qemu-system-x86_64 mmdebstrap=mmdebstrap e2fsprogs=mke2fs"
 # libFuzzer and AddressSanitizer, which clang has where it says so itself.
 fuzz="g++=c++ libclang-rt-dev=$(clang -print-resource-dir 2>/dev/null)/lib/linux/libclang_rt.fuzzer-$(uname -m).a"
@@ -32,9 +34,10 @@ build) list=$build ;;
 fuzz) list="$build $fuzz" ;;
 check) list="$build $check" ;;
 test) list="$build $check $test" ;;
+test-vm) list="$build $kernels" ;;
 bpf) list=$bpf ;;
 vm) list=$vm ;;
-*) say "build, check, test, bpf, fuzz or vm, not '$want'"; exit 2 ;;
+*) say "build, check, test, test-vm, bpf, fuzz or vm, not '$want'"; exit 2 ;;
 esac
 
 missing=""

@@ -19,9 +19,9 @@ ip link set lo up
 for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
 	echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control
 done
-# One serial line on ARM is the console's, the other ours.
+# Machines for ARM have one serial line: the kernel is then quiet, but for its last words, and says all at the end.
 out=/dev/ttyS1
-[ -c $out ] || out=/dev/hvc0
+[ "$(uname -m)" = x86_64 ] || { out=/dev/ttyAMA0; dmesg -n 1; }
 stty -F $out raw -echo -opost 2>/dev/null
 exec 3>&1 >$out 2>&1 </dev/null
 
@@ -83,6 +83,17 @@ ends() {
 	echo "exit $?"
 }
 
+finish() {
+	section kernel
+	dmesg | grep -E 'WARNING|BUG|Oops|[Pp]anic[^=]|Call Trace|stall|soft lockup|hung task|cut here'
+	section booted-to-end
+	now
+	section end
+	sync
+	exec >&3 2>&3
+	poweroff -f
+}
+
 section uname
 uname -r -m
 section booted
@@ -93,6 +104,19 @@ while read -r module; do insmod "/modules/$module"; done </modules/list
 for file in /proc/sys/kernel/perf_event_paranoid /proc/sys/kernel/unprivileged_bpf_disabled /sys/kernel/security/lockdown; do
 	echo "$file $(cat $file 2>&1)"
 done
+if [ -n "${tests:-}" ]; then
+	section tests
+	rm -f /bin/ip /bin/tc /bin/nsenter /bin/unshare /bin/mount /bin/sysctl
+	export PATH=/usr/local/bin:/usr/bin:/bin TMPDIR=/tmp
+	ln -s /usr/local/bin/bash /bin/bash
+	mkdir -p /var/tmp /var/run/netns
+	cd "$here"
+	for test in /tests/*; do
+		echo "program ${test##*/}"
+		timeout 900 $test --test-threads=1
+	done
+	finish
+fi
 for name in web batch greedy; do container $name; done
 ulimit -n 1024
 $run $agent --listen=127.0.0.1:9435 $flags 2>/tmp/said &
@@ -146,11 +170,4 @@ if [ -z "${without_programs:-}" ]; then
 	section programs-said
 	cat /tmp/said
 fi
-section kernel
-dmesg | grep -E 'WARNING|BUG|Oops|[Pp]anic[^=]|Call Trace|stall|soft lockup|hung task|cut here'
-section booted-to-end
-now
-section end
-sync
-exec >&3 2>&3
-poweroff -f
+finish

@@ -3,7 +3,7 @@
 # booted with nodeprobe in a machine without disks; tests/matrix.rs calls it and judges what comes out.
 # boot leaves in DIRECTORY: console (the kernel's), output (of tests/vm/matrix-guest.sh), qemu (its own words).
 #   NODEPROBE_VM_CACHE=~/.cache/nodeprobe/kernels   where kernels are kept (40 to 110 MB each); suites vanish, what is here stays
-#   BINARY=dist/nodeprobe    the agent, for kernels of this machine's kind; else dist/ARCH/nodeprobe
+#   BINARY=dist/nodeprobe    the agent for kernels of this machine's kind; else dist/ARCH/nodeprobe
 #   SECONDS_MAX=600          how long a machine may run
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -101,6 +101,7 @@ variant() {
 	echo 'run="" enter="" flags=""' >"$file"
 	case $variant in
 	plain) ;;
+	tests) echo 'tests=1' >>"$file" ;;
 	no_btf) echo 'mount -t tmpfs none /sys/kernel/btf' >>"$file" ;;
 	lockdown) echo lockdown=confidentiality ;;
 	no_psi) echo psi=0 ;;
@@ -119,8 +120,10 @@ variant() {
 
 # The static busybox of the kernel's kind.
 busybox_of() {
-	if [ "$kind" = "$(uname -m)" ]; then
-		command -v busybox
+	local own
+	own=$(command -v busybox || true)
+	if [ "$kind" = "$(uname -m)" ] && [ -n "$own" ] && ! ldd "$own" >/dev/null 2>&1; then
+		echo "$own"
 		return
 	fi
 	if [ ! -x "$cache/busybox-$kind" ]; then
@@ -139,10 +142,10 @@ modules() {
 	version=$(cut -d' ' -f1 "$tree/version")
 	mkdir -p "$1/modules" "$2/tree/lib/modules"
 	: >"$1/modules/list"
-	[ -z "${WITHOUT_PROGRAMS:-}" ] || return 0
+	[ -n "${MODULES:-}" ] || [ -z "${WITHOUT_PROGRAMS:-}" ] || return 0
 	ln -sfn "$tree/modules" "$2/tree/lib/modules/$version"
 	[ -e "$tree/modules/modules.dep.bin" ] || PATH=$PATH:/sbin:/usr/sbin depmod -b "$2/tree" "$version"
-	for name in ext4 xfs ceph; do
+	for name in ${MODULES:-ext4 xfs ceph}; do
 		PATH=$PATH:/sbin:/usr/sbin modprobe -d "$2/tree" -S "$version" --show-depends $name 2>/dev/null || true
 	done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' | while read -r file; do
 		name=${file##*/} name=${name%.xz}
@@ -161,6 +164,41 @@ foreign() {
 	file=$(command -v python3) && cp -L "$file" "$1/usr/bin/python3" || true
 }
 
+# Test programs of ours, and what they call: TESTS are their files, HERE is where they look for the sources.
+programs_of_tests() {
+	local root=$1 file name library
+	mkdir -p "$root/tests" "$root/usr/bin" "$root/usr/local/bin" "$root$PWD/tests" "$root$(dirname "$AGENT")"
+	cp -r tests/support "$root$PWD/tests/"
+	cp "$BINARY" "$root$AGENT"
+	for file in $TESTS; do
+		name=${file##*/}
+		cp "$file" "$root/tests/${name%-*}"
+		"${LLVM_STRIP:-llvm-strip}" "$root/tests/${name%-*}"
+	done
+	for name in bash python3 ip nft tc nsenter unshare mount sysctl; do
+		file=$(PATH=$PATH:/sbin:/usr/sbin command -v $name) || continue
+		cp -L "$file" "$root/usr/local/bin/$name"
+		for library in $(ldd "$file" | grep -o '/[^ ]*'); do
+			mkdir -p "$root$(dirname "$library")"
+			cp -nL "$library" "$root$library"
+		done
+	done
+	ln -sf ../local/bin/python3 "$root/usr/bin/python3"
+	library=$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
+	mkdir -p "$root$library"
+	tar -C "$library" --exclude=test --exclude=__pycache__ --exclude=dist-packages --exclude=site-packages --exclude='config-*' \
+		--exclude=idlelib --exclude=tkinter --exclude=lib2to3 --exclude=ensurepip -cf - . | tar -C "$root$library" -xf -
+	for file in "$library"/lib-dynload/*.so; do ldd "$file"; done 2>/dev/null | grep -o '/[^ ]*' | sort -u | while read -r library; do
+		mkdir -p "$root$(dirname "$library")"
+		cp -nL "$library" "$root$library"
+	done
+	# storm.c, the one program that tests compile.
+	cc -static -O2 -o "$root/storm" tests/support/storm.c -lpthread
+	printf '#!/usr/local/bin/bash\nwhile [ $# -gt 0 ]; do [ "$1" != -o ] || out=$2; shift; done\ncp /storm "$out"\n' >"$root/usr/bin/cc"
+	chmod 755 "$root/usr/bin/cc"
+	echo "here='$PWD'" >>"$root/variant"
+}
+
 boot() {
 	local dir=$1 root=$1/root binary arguments busybox
 	if [ "$kind" = "$(uname -m)" ]; then binary=${BINARY:-dist/nodeprobe}; else binary=dist/$kind/nodeprobe; fi
@@ -171,6 +209,7 @@ boot() {
 	busybox=$(busybox_of)
 	cp "$busybox" "$root/bin/busybox"
 	cp "$binary" "$root/bin/nodeprobe"
+	[ "$kind" != "$(uname -m)" ] || "${LLVM_STRIP:-llvm-strip}" "$root/bin/nodeprobe"
 	cp "$here/matrix-guest.sh" "$root/init"
 	chmod 755 "$root"/bin/* "$root/init"
 	echo 11111111111111111111111111111111 >"$root/etc/machine-id"
@@ -181,6 +220,7 @@ boot() {
 	arguments=$(variant "$root")
 	[ -z "${WITHOUT_PROGRAMS:-}" ] || echo 'without_programs=1' >>"$root/variant"
 	[ -z "${PATIENCE:-}" ] || echo "patience=$PATIENCE" >>"$root/variant"
+	[ "$variant" != tests ] || programs_of_tests "$root"
 	if grep -q confine "$root/variant"; then cc -static -O2 -o "$root/bin/confine" "$here/confine.c"; fi
 	(cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) >"$dir/initrd"
 	rm -rf "$root"
@@ -189,9 +229,8 @@ boot() {
 	local machine="-accel tcg,thread=multi" serial=ttyS0
 	case $arch in
 	amd64) machine+=" -cpu max -serial file:$dir/console -serial file:$dir/output" ;;
-	# Of PL011 there is one: the second line is virtio's.
 	arm64 | armhf)
-		machine+=" -M virt -serial file:$dir/console -device virtio-serial-device -chardev file,id=out,path=$dir/output -device virtconsole,chardev=out"
+		machine+=" -M virt -serial file:$dir/output"
 		serial=ttyAMA0
 		[ $arch = arm64 ] && machine+=" -cpu cortex-a76" || machine+=" -cpu cortex-a15"
 		;;
@@ -200,6 +239,7 @@ boot() {
 		-kernel "$tree/vmlinuz" -initrd "$dir/initrd" \
 		-append "console=$serial panic=-1 loglevel=5 $arguments ${KERNEL_ARGS:-}" </dev/null >"$dir/qemu" 2>&1 || true
 	rm -f "$dir/initrd"
+	[ -s "$dir/console" ] || sed '/^@@@ uname/,$d' "$dir/output" >"$dir/console"
 }
 
 case $what in
