@@ -1,7 +1,8 @@
-// confine [caps=N,N] [uid=N] [nobpf] -- PROGRAM ...: the program as container runtimes start theirs, without the right to
+// confine [caps=N,N] [uid=N] [nobpf] [nogeneric] -- PROGRAM ...: the program as container runtimes start theirs, without the right to
 // most things. Static, for the small machines of tests/vm/matrix.sh.
 //   caps=38,39  the capabilities that are left, as numbers of linux/capability.h; "caps=" leaves none
 //   uid=65534   another user, after that without any
+//   nogeneric   there is no generic netlink, over which taskstats are asked for
 //   nobpf       bpf(2) is refused with EPERM, as docker's and podman's seccomp profile refuses it
 #include <errno.h>
 #include <linux/capability.h>
@@ -51,6 +52,13 @@ static void keep(uint64_t set)
 	CHECK(syscall(SYS_capset, &header, data));
 }
 
+static void install(struct sock_filter *filter, size_t bytes)
+{
+	struct sock_fprog program = { .len = bytes / sizeof *filter, .filter = filter };
+	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+}
+
 static void refuse_bpf(void)
 {
 	struct sock_filter filter[] = {
@@ -59,9 +67,23 @@ static void refuse_bpf(void)
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
-	struct sock_fprog program = { .len = sizeof filter / sizeof *filter, .filter = filter };
-	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-	CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+	install(filter, sizeof filter);
+}
+
+// socket(AF_NETLINK, any, NETLINK_GENERIC) as on a kernel that does not have that protocol.
+static void refuse_generic(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 5),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 16, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 16, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPROTONOSUPPORT),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	install(filter, sizeof filter);
 }
 
 int main(int argc, char **argv)
@@ -74,6 +96,8 @@ int main(int argc, char **argv)
 			CHECK(setuid(atoi(*argv + 4)));
 		} else if (strcmp(*argv, "nobpf") == 0) {
 			refuse_bpf();
+		} else if (strcmp(*argv, "nogeneric") == 0) {
+			refuse_generic();
 		} else {
 			fprintf(stderr, "what is %s?\n", *argv);
 			return 2;

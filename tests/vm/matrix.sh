@@ -106,9 +106,7 @@ variant() {
 	lockdown) echo lockdown=confidentiality ;;
 	no_psi) echo psi=0 ;;
 	no_tracefs) echo 'umount /sys/kernel/tracing; umount /sys/kernel/debug/tracing 2>/dev/null; umount /sys/kernel/debug' >>"$file" ;;
-	# The family of taskstats is in the first network namespace alone.
-	no_taskstats) echo 'unshare -n sh -c "ip link set lo up; echo \$\$ >/run/ns; exec sleep 100000" & until [ -s /run/ns ]; do sleep 0.1; done
-		run="nsenter -t $(cat /run/ns) -n" enter=$run' >>"$file" ;;
+	no_taskstats) echo "run='$confine nogeneric --'" >>"$file" ;;
 	no_memory) echo cgroup_disable=memory ;;
 	no_bpf) echo "run='$confine nobpf --'" >>"$file" ;;
 	bpf_caps) echo "run='$confine caps=38,39 --'" >>"$file" ;;
