@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euc
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run build bpf test check fuzz bench soak size install uninstall clean vendor docs syscalls image test-parts test-arch deb tarball
+.PHONY: help run build bpf test check fuzz bench soak size install uninstall clean vendor docs syscalls image test-parts test-arch deb tarball test-vm
 
 # auto: Rust's ready-made musl target, or a std compiled here when that cannot be had.  build: always compile std.
 STD ?= auto
@@ -23,6 +23,8 @@ export BTF
 T ?=
 # Parts of make test-parts.
 P ?= page faults systemd deb
+# Kernels for make test-vm.
+K ?= 6.1
 # Bounds of each fuzz target, whichever comes first: seconds and executions.
 TIME ?= 600
 RUNS ?= 1000000
@@ -66,7 +68,11 @@ test: ## everything CI checks: style, unit, golden and kernel tests (T=name: one
 	@vendor/setup.sh test
 	@$(MAKE) build
 	@$(if $(T),,$(MAKE) check)
-	@$(CARGO) test --locked $(if $(T),--test $(T)) $(if $(ARGS),-- $(ARGS))
+	@NODEPROBE_BINARY=dist/nodeprobe $(CARGO) test --locked $(if $(T),--test $(T)) $(if $(ARGS),-- $(ARGS))
+
+test-vm: build ## the agent on a matrix of kernels (K=all, or names of tests/vm/kernels.txt), in emulated machines
+	@vendor/setup.sh test-vm
+	@K='$(K)' NODEPROBE_BINARY=dist/nodeprobe $(CARGO) test --locked --test kernel --test oom --test life --test matrix -- --ignored --nocapture the_matrix
 
 test-parts: ## what is too long or too large for `make test`, by parts (P=page faults systemd deb: some of them)
 	@vendor/setup.sh parts

@@ -1,5 +1,6 @@
 #!/bin/bash
-# vendor/setup.sh build|test|parts|check|bpf|fuzz|vm|syscalls: install what the make target of that name needs and does not find.
+# vendor/setup.sh build|test|test-vm|parts|check|bpf|fuzz|vm|syscalls: install what the make target of that name needs and does
+# not find.
 # Debian and Ubuntu packages, the Rust toolchain of rust-toolchain.toml and its musl target. Does nothing, in well
 # under a second, when everything is there.
 #   STD=auto (default)  Rust's ready-made musl target; when it cannot be had, get ready to compile std here
@@ -28,9 +29,11 @@ test="python3-yaml=$python/yaml/__init__.py python3-jsonschema=$python/jsonschem
  prometheus=promtool prometheus=prometheus curl=curl python3=python3 iproute2=ip util-linux=unshare
  procps=pkill strace=strace nftables=nft containerd=containerd docker.io=dockerd docker.io=docker podman=podman
  runc=runc busybox-static=busybox systemd=journalctl systemd=systemd-analyze dpkg=dpkg-deb util-linux=setpriv
- systemd-journal-remote=/lib/systemd/systemd-journal-remote"
+ systemd-journal-remote=/lib/systemd/systemd-journal-remote
+ qemu-system-x86=qemu-system-x86_64 cpio=cpio debian-archive-keyring=/usr/share/keyrings/debian-archive-keyring.gpg"
+kernels="$test qemu-system-arm=qemu-system-aarch64 kmod=modprobe xz-utils=xz"
 parts="chromium=chromium fonts-dejavu-core=/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"
-vm="qemu-system-x86=qemu-system-x86_64 mmdebstrap=mmdebstrap e2fsprogs=mke2fs"
+vm="qemu-system-x86=qemu-system-x86_64 qemu-system-arm=qemu-system-arm cpio=cpio mmdebstrap=mmdebstrap e2fsprogs=mke2fs"
 # libFuzzer and AddressSanitizer, which clang has where it says so itself.
 fuzz="g++=c++ libclang-rt-dev=$(clang -print-resource-dir 2>/dev/null)/lib/linux/libclang_rt.fuzzer-$(uname -m).a"
 syscalls="gcc=cpp linux-libc-dev=/usr/include/linux/bpf.h linux-libc-dev-armhf-cross=/usr/arm-linux-gnueabihf/include/asm"
@@ -40,10 +43,11 @@ syscalls) list=$syscalls ;;
 fuzz) list="$build $fuzz" ;;
 check) list="$build $check" ;;
 test) list="$build $check $test" ;;
+test-vm) list="$build $kernels" ;;
 parts) list="$build $check $test $parts" ;;
 bpf) list=$bpf ;;
 vm) list=$vm ;;
-*) say "build, check, test, parts, bpf, fuzz or vm, not '$want'"; exit 2 ;;
+*) say "build, check, test, test-vm, parts, bpf, fuzz, vm or syscalls, not '$want'"; exit 2 ;;
 esac
 
 arch=${ARCH:-x86_64}
