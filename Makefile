@@ -119,6 +119,7 @@ docs: ## write docs/METRICS.md, docs/FLAGS.md, dashboards and alerts anew from t
 	@vendor/setup.sh build
 	@RUNNER=env NODEPROBE_UPDATE=1 $(CARGO) test --locked --test docs
 	@RUNNER=env NODEPROBE_UPDATE=1 $(CARGO) test --locked --test dashboards -- files_are_up_to_date
+	@RUNNER=env NODEPROBE_UPDATE=1 $(CARGO) test --locked --test peers -- said_to_be_absent
 
 syscalls: ## write the table of system calls anew from this machine's kernel headers
 	@vendor/setup.sh syscalls

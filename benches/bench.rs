@@ -79,6 +79,9 @@ struct Options {
 /// The agent that runs now, where the handler of Ctrl-C finds it.
 static CHILD: Mutex<Option<Child>> = Mutex::new(None);
 
+/// What the section that runs has printed, as rows of a table.
+static ROWS: Mutex<String> = Mutex::new(String::new());
+
 /// What the kernel's switch for times of BPF programs was before this bench turned it on.
 static BPF_STATS_BEFORE: Mutex<Option<String>> = Mutex::new(None);
 
@@ -143,6 +146,7 @@ fn main() -> io::Result<()> {
             if let Err(error) = section(&options) {
                 println!("{name}: stopped: {error}");
             }
+            document(name)?;
             clean_up();
         }
     }
@@ -164,6 +168,24 @@ fn figure(name: &str, value: f64, unit: &str, goal: Option<Goal>) {
         Some(Goal::AtLeast(least)) => (format!(">= {least}"), if value >= least { "ok" } else { "MISSED" }),
     };
     println!("{name:<62} {value:>14.digits$} {unit:<10} {goal} {verdict}");
+    let what = name.split_once(": ").map_or(name, |(_, what)| what);
+    let row = format!("| {what} | {value:.digits$} {unit} | {goal} |\n");
+    ROWS.lock().unwrap_or_else(PoisonError::into_inner).push_str(&row);
+}
+
+/// Writes what a section has printed into docs/OVERHEAD.md, in the place of what stood there.
+fn document(section: &str) -> io::Result<()> {
+    let rows = std::mem::take(&mut *ROWS.lock().unwrap_or_else(PoisonError::into_inner));
+    if std::env::var_os("NODEPROBE_UPDATE").is_none() || rows.is_empty() {
+        return Ok(());
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/OVERHEAD.md");
+    let old = fs::read_to_string(&path)?;
+    let head = format!("## {section}\n");
+    let Some((before, rest)) = old.split_once(&head) else { return Ok(()) };
+    let after = rest.find("\n## ").map_or("", |at| &rest[at..]);
+    let about = rest.split("| figure |").next().unwrap_or_default();
+    fs::write(path, format!("{before}{head}{about}| figure | value | goal |\n|---|---|---|\n{rows}{after}"))
 }
 
 enum Goal {

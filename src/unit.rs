@@ -341,7 +341,7 @@ mod tests {
         assert_eq!(value(&unit, "ExecStart"), Some(line));
         let unit = of(&["--state-dir=/var/lib/np/x", "--listen=127.0.0.1:1"]);
         assert_eq!(value(&unit, "StateDirectory"), Some("np/x"));
-        assert!(!unit.contains("NODEPROBE_"), "{unit}");
+        assert!(!unit.contains("Environment=NODEPROBE_"), "{unit}");
         let off = ["tcp", "programs", "delays", "containers", "oom", "processes", "logs"];
         let off: Vec<String> = off.iter().map(|name| format!("--collector.{name}=off")).collect();
         let unit = of(&off.iter().map(String::as_str).collect::<Vec<_>>());

@@ -189,7 +189,8 @@ fn nothing_is_unfinished() {
         for (name, text) in files(directory, &["rs", "c", "h"]) {
             for (at, line) in text.lines().enumerate() {
                 // What is left to another target is finished.
-                let is_elsewhere = line.contains("make test-parts");
+                let is_elsewhere =
+                    ["make test-parts", "make test-vm"].iter().any(|target| line.contains(target));
                 if !is_elsewhere && words.iter().any(|word| line.contains(word)) {
                     found.push(format!("{name}:{}: {}", at + 1, line.trim()));
                 }

@@ -323,7 +323,7 @@ fn it_runs_as_documented_and_sees_the_host() {
             &[("tcp", "no_permission")],
         ),
         // Nor files that a container writes itself.
-        ("--cap-add=SYS_PTRACE", &[sizes, "file"], &[]),
+        ("--cap-add=SYS_PTRACE", &[sizes, "file"], &[("container_net", "no_permission")]),
         // That file is another user's alone.
         ("--cap-add=DAC_READ_SEARCH", &["file"], &[]),
         ("--cap-add=NET_ADMIN", &[delays], &[("delays", "no_permission")]),

@@ -285,7 +285,8 @@ fn boot(row: &str, with_programs: bool, wanted: &[&Event], update: bool) -> Run 
     let patterns = directory.write("wanted", patterns.join("\n") + "\n");
     let mut command = Command::new("bash");
     command.arg(here("tests/vm/matrix.sh")).args(["boot", row]).arg(directory.path());
-    command.env("WANTED", patterns).stdin(Stdio::null()).current_dir(here(""));
+    // cargo's own libraries are not for the programs it calls.
+    command.env("WANTED", patterns).env_remove("LD_LIBRARY_PATH").stdin(Stdio::null()).current_dir(here(""));
     // make says which; without it the one that was compiled for this test.
     let binary = env::var("NODEPROBE_BINARY").unwrap_or_else(|_| support::BINARY.to_owned());
     command.env("BINARY", binary);

@@ -733,11 +733,13 @@ pub fn copy_tree(from: &Path, to: &Path) {
 /// The fixture hosts, sorted by name.
 #[track_caller]
 pub fn fixture_hosts() -> Vec<PathBuf> {
+    /// What is beside them.
+    const OTHERS: [&str; 3] = ["configs", "k8s-schemas", "peers"];
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let mut hosts: Vec<PathBuf> = fs::read_dir(root)
         .expect("tests/fixtures")
         .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.is_dir() && !path.ends_with("configs"))
+        .filter(|path| path.is_dir() && !OTHERS.iter().any(|other| path.ends_with(other)))
         .collect();
     hosts.sort();
     assert!(hosts.len() >= 7, "fixture hosts: {hosts:?}");
