@@ -52,6 +52,8 @@ struct Slot {
     polled: std::ops::Range<usize>,
     /// A scrape could not wait for its refresh.
     is_due: bool,
+    /// CPU time of the last refresh, in nanoseconds: what it takes however busy the machine is with other things.
+    cost_ns: u64,
 }
 
 impl Agent {
@@ -84,7 +86,7 @@ impl Agent {
                 succeeded_ns: None,
                 refreshed_ns: None,
             });
-            slots.push(Slot { spec, collector, polled: 0..0, is_due: false });
+            slots.push(Slot { spec, collector, polled: 0..0, is_due: false, cost_ns: 0 });
         }
         let poll = PollSet::default();
         let manager = Manager::default();
@@ -356,7 +358,7 @@ impl Agent {
     /// Refreshes what is older than a second, or than ten times what its refresh costs. What takes too long for somebody to
     /// wait for it is refreshed when that one has the answer, for the next.
     fn refresh_for_scrape(&mut self) {
-        let began_ns = clock::monotonic_ns();
+        let began_ns = clock::process_cpu_ns();
         let (patience_ns, is_worth_it_ns) =
             (limits::REFRESH_IN_SCRAPE.as_nanos() as u64, limits::REFRESH_DEFERRED.as_nanos() as u64);
         for index in 0..self.slots.len() {
@@ -368,8 +370,9 @@ impl Agent {
             if !is_old || self.slots[index].spec.refresh == When::Never {
                 continue;
             }
-            let is_late = now_ns.saturating_sub(began_ns) + status.took_ns > patience_ns;
-            if is_late && status.took_ns >= is_worth_it_ns {
+            let cost_ns = self.slots[index].cost_ns;
+            let is_late = clock::process_cpu_ns().saturating_sub(began_ns) + cost_ns > patience_ns;
+            if is_late && cost_ns >= is_worth_it_ns {
                 self.slots[index].is_due = true;
             } else {
                 self.refresh(index);
@@ -380,9 +383,11 @@ impl Agent {
     fn refresh(&mut self, index: usize) {
         let began_ns = clock::monotonic_ns();
         self.world.now_ns = began_ns;
-        self.slots[index].is_due = false;
+        let began_cpu_ns = clock::process_cpu_ns();
         let success = self.attempt(index, |collector, world| collector.refresh(world));
         let ended_ns = clock::monotonic_ns();
+        let slot = &mut self.slots[index];
+        (slot.is_due, slot.cost_ns) = (false, clock::process_cpu_ns().saturating_sub(began_cpu_ns));
         let status = &mut self.world.status[index];
         status.success = success == Some(true);
         status.refreshed_ns = Some(began_ns);

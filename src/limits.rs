@@ -124,7 +124,7 @@ pub const METADATA_READS_PER_TURN: usize = 128;
 
 /// How long the files of containers may be read in one turn by one collector: with thousands of containers a pass over them
 /// takes many turns, and scrapes come in between.
-pub const SWEEP_SLICE: Duration = Duration::from_millis(4);
+pub const SWEEP_SLICE: Duration = Duration::from_millis(10);
 
 /// Patterns of `--container-allowlist`, and of `--container-denylist`: each is tried on every new name.
 pub const CONTAINER_PATTERNS: usize = 64;
@@ -279,8 +279,8 @@ pub const REFRESH_AGE_PER_COST: u32 = 10;
 /// Whatever a refresh costs, a source older than this is refreshed before a scrape.
 pub const REFRESH_AGE: Duration = Duration::from_secs(1);
 
-/// How long refreshes may keep a scrape waiting, all together. One that would take longer, as by what it took the last time, and
-/// longer than [`REFRESH_DEFERRED`], comes behind the answer: with 50,000 processes or 100,000 open files.
+/// CPU time of the refreshes that a scrape waits for, all together. One that would take longer, as by what it took the last time,
+/// and longer than [`REFRESH_DEFERRED`], comes behind the answer: with 50,000 processes or 100,000 open files.
 pub const REFRESH_IN_SCRAPE: Duration = Duration::from_millis(60);
 
 /// See [`REFRESH_IN_SCRAPE`].
