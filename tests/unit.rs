@@ -104,7 +104,7 @@ fn the_whole_life_is_told() {
     let running = manager.start("WATCHDOG_PID=$$ WATCHDOG_USEC=400000", &arguments, None);
     assert_eq!(manager.hears(), "STATUS=opening collectors");
     let ready = manager.hears();
-    assert!(ready.starts_with("READY=1\nSTATUS=") && ready.contains(" collectors run, 0 absent"), "{ready}");
+    assert!(ready.starts_with("READY=1\nSTATUS=") && ready.contains(" collectors run, "), "{ready}");
     // At half the interval, though nothing else happens in this time.
     let began = Instant::now();
     for _ in 0..6 {

@@ -168,9 +168,10 @@ fn line_through(points: &[(f64, f64)], at: [f64; 2]) -> [f64; 2] {
     at.map(|at| y + slope * (at - x))
 }
 
-/// 1,000 containers made and removed per minute, for half an hour.
+/// 1,000 containers made and removed per minute, for half an hour or `SOAK_MINUTES`.
 pub fn soak(options: &Options) -> io::Result<()> {
-    let minutes = if options.quick { 3.0 } else { 30.0 };
+    let asked = std::env::var("SOAK_MINUTES").ok().and_then(|minutes| minutes.parse().ok());
+    let minutes: f64 = asked.unwrap_or(if options.quick { 3.0 } else { 30.0 });
     // What is there after its tables have grown to the size that a minute of lingering counters takes.
     let settled = if options.quick { 1.5 } else { 5.0 };
     let agent = Agent::start(options, &[])?;
