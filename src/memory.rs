@@ -75,16 +75,22 @@ pub fn admits(what: Use) -> bool {
 
 /// Whether there is memory for so many bytes more.
 pub fn admits_bytes(what: Use, bytes: u64) -> bool {
-    let admitted = used().saturating_add(bytes) < what.share();
+    let admitted = has_room(what, bytes);
     if !admitted {
         REFUSED[what as usize].fetch_add(1, Relaxed);
     }
     admitted
 }
 
-/// Whether so little is in use that what was refused may be asked for again.
+/// Whether there is memory for so many bytes more, without a word if not.
+pub fn has_room(what: Use, bytes: u64) -> bool {
+    used().saturating_add(bytes) < what.share()
+}
+
+/// Whether so little is in use that what was refused may be asked for again: less than what files and patterns may take, which
+/// can stay so for good, and a half of what is between them and keys.
 pub fn has_recovered() -> bool {
-    used() < Use::Files.share()
+    used() < LIMIT.load(Relaxed) / 16 * 11
 }
 
 /// Whether so much is in use that what only saves time is to be given up.
@@ -112,6 +118,11 @@ pub fn add_maps(bytes: u64) {
     MAPS.fetch_add(bytes, Relaxed);
 }
 
+/// Takes note of maps that are about to be replaced: until all are counted anew, others may have their place.
+pub fn leave_out_maps(bytes: u64) {
+    subtract(&MAPS, bytes);
+}
+
 /// Why maps of an object may not be made that take at least `bytes`; they and all there are may have half of the limit.
 ///
 /// # Errors
@@ -137,5 +148,9 @@ pub fn hold(bytes: u64) {
 
 /// Takes note of kernel memory that was given back.
 pub fn give_back(bytes: u64) {
-    let _ = KERNEL.fetch_update(Relaxed, Relaxed, |held| Some(held.saturating_sub(bytes)));
+    subtract(&KERNEL, bytes);
+}
+
+fn subtract(from: &AtomicU64, bytes: u64) {
+    let _ = from.fetch_update(Relaxed, Relaxed, |held| Some(held.saturating_sub(bytes)));
 }

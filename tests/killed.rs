@@ -110,7 +110,8 @@ fn sysctls() -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 fn changed(before: &BTreeMap<PathBuf, Vec<u8>>, now: &BTreeMap<PathBuf, Vec<u8>>) -> BTreeSet<PathBuf> {
-    let is_other = |path: &&PathBuf| before.get(*path).is_some_and(|text| Some(text) != now.get(*path));
+    // Those of interfaces come and go with them.
+    let is_other = |path: &&PathBuf| now.get(*path).is_some_and(|text| Some(text) != before.get(*path));
     before.keys().filter(is_other).cloned().collect()
 }
 

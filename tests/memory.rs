@@ -46,10 +46,11 @@ fn near_the_limit_new_containers_are_refused_and_known_ones_go_on() {
     let resident: f64 = resident.unwrap().parse::<f64>().unwrap() * 1024.0;
     assert!(resident < LIMIT, "{resident} bytes are resident");
     assert_eq!(agent.stderr().iter().filter(|line| line.contains("--memory-limit")).count(), 1);
+    let refused = Cgroup::docker(None);
+    assert!(!is_there(&agent.scrape(), &refused));
     drop(crowd);
-    let late = Cgroup::docker(None);
-    until("there is room for a new one", Duration::from_secs(60), || {
-        is_there(&agent.scrape(), &late).then_some(())
+    until("there is room for who was refused", Duration::from_secs(60), || {
+        is_there(&agent.scrape(), &refused).then_some(())
     });
 }
 

@@ -105,6 +105,10 @@ impl Watch {
         now_ns: MonotonicNs,
     ) -> bool {
         let mut all = true;
+        if let Watch::Inotify(watch) = self {
+            // This walk tries again what was out of watches or of memory.
+            watch.incomplete = false;
+        }
         for (place, mount) in hierarchies.searched() {
             let mut found = Vec::new();
             if let Watch::Inotify(watch) = self {
@@ -265,7 +269,7 @@ impl InotifyWatch {
     }
 
     fn read(&mut self, hierarchies: &Hierarchies, containers: &mut Containers, now_ns: MonotonicNs) -> bool {
-        let mut walk = self.incomplete;
+        let mut walk = self.incomplete && memory::has_recovered();
         let mut created = Vec::new();
         let mut ended = Vec::new();
         let directories = &self.directories;

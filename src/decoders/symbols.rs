@@ -164,10 +164,12 @@ impl SymbolTable {
         let mut symbols: Vec<(u64, u32)> = Vec::with_capacity(1 << 17);
         let mut kernel = (u64::MAX, 0);
         let mut hasher = DefaultHasher::new();
+        let mut is_cut = false;
         for_each_line(host, |line| {
             hasher.write(line);
-            let Some(symbol) = kallsyms::parse(line)
-                .filter(|_| symbols.len() < limits::KERNEL_SYMBOLS && memory::admits(Use::Keys))
+            is_cut = is_cut || !memory::admits(Use::Keys);
+            let Some(symbol) =
+                kallsyms::parse(line).filter(|_| symbols.len() < limits::KERNEL_SYMBOLS && !is_cut)
             else {
                 return;
             };
@@ -188,7 +190,8 @@ impl SymbolTable {
             offsets: Vec::with_capacity(symbols.len()),
             names: names.finish(symbols.iter().map(|(_, handle)| *handle)),
             kernel,
-            fingerprint: hasher.finish(),
+            // What was cut for want of memory is not what the file says, and is read anew.
+            fingerprint: if is_cut { 0 } else { hasher.finish() },
             ..SymbolTable::default()
         };
         for (first, &(address, _)) in symbols.iter().enumerate() {

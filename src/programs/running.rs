@@ -46,6 +46,8 @@ pub struct Running {
     object: Option<Loaded>,
     /// Every map that may become a metric, so that other metrics need no other object.
     maps: Vec<(MapShape, Map)>,
+    /// What they take with those that are no metrics, at least.
+    map_bytes: u64,
     metrics: Vec<MetricState>,
     cgroup_ids: Option<CgroupIds>,
     /// What is wrong with the config, a line each; what is wrong with a program, that knows itself.
@@ -83,7 +85,7 @@ impl Running {
     ) -> Result<Running> {
         let stamp = source.stamp();
         let addresses = addresses(&config, host)?;
-        let Object { loaded, programs, shapes, mut refusals } = load(source, &addresses, options)?;
+        let Object { loaded, programs, shapes, map_bytes, mut refusals } = load(source, &addresses, options)?;
         let mut refusal = |program: &Program| {
             let at = refusals.iter().position(|(name, _)| *name == program.name)?;
             Some(refusals.swap_remove(at).1)
@@ -108,6 +110,7 @@ impl Running {
             programs,
             object: Some(loaded),
             maps,
+            map_bytes,
             metrics: Vec::new(),
             cgroup_ids: None,
             problems,
@@ -278,6 +281,11 @@ impl Running {
         })
     }
 
+    /// Kernel memory of its maps, at least.
+    pub fn map_bytes(&self) -> u64 {
+        self.map_bytes
+    }
+
     /// Its maps that are metrics.
     pub fn maps(&self) -> impl Iterator<Item = &Map> {
         self.metrics.iter().map(|metric| match &metric.values {
@@ -443,6 +451,8 @@ struct Object {
     loaded: Loaded,
     programs: Vec<Program>,
     shapes: Vec<MapShape>,
+    /// What its maps take, at least.
+    map_bytes: u64,
     /// Programs the kernel did not take, and what it said.
     refusals: Vec<(String, String)>,
 }
@@ -471,7 +481,7 @@ fn load(source: Source, addresses: &[(String, u64)], options: &Options) -> Resul
         let refusal = match object.try_load() {
             Ok(loaded) => {
                 memory::add_maps(map_bytes);
-                return Ok(Object { loaded, programs, shapes, refusals });
+                return Ok(Object { loaded, programs, shapes, map_bytes, refusals });
             }
             Err(refusal) => refusal,
         };

@@ -12,6 +12,7 @@ use crate::containers::paths::Change;
 use crate::decoders::{self, Asks, Names, Tables};
 use crate::error::{Context, Error, Reason, Result};
 use crate::host::read_bounded;
+use crate::memory;
 use crate::metric::{DynamicDesc, Kind};
 use crate::registry::Registry;
 use crate::sys::bpf::{self, Map};
@@ -228,6 +229,7 @@ impl Set {
                 return Ok(None);
             }
         }
+        memory::leave_out_maps(old.as_ref().map_or(0, Running::map_bytes));
         let loaded = Running::load(source, config, problems, &self.options, &world.host);
         let mut new = loaded.map_err(hint(world)).map_err(named)?;
         new.leave_out(|desc| clash(desc, &self.running));

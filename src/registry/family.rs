@@ -115,7 +115,8 @@ impl Family {
         }
         // A text that is full doubles.
         let (room, size) = (self.text.capacity() - self.text.len(), self.text.capacity() as u64);
-        if room < LINE && !memory::admits_bytes(Use::Series, size) {
+        // Small ones always have their place: they say, among other things, that memory is short.
+        if room < LINE && self.text.len() >= SMALL && !memory::admits_bytes(Use::Series, size) {
             self.dropped += 1;
             return;
         }

@@ -54,8 +54,8 @@ impl Processes {
 
     /// Takes note of a process. What one that `is_older` than this agent waited before is not counted.
     pub fn begin(&mut self, pid: u32, instance: InstanceId, start_ticks: u64, round: u32, is_older: bool) {
-        let is_full = self.known.len() >= limits::PROCESSES || !memory::admits(Use::Keys);
-        if is_full && !self.known.contains_key(&pid) {
+        let is_known = self.known.contains_key(&pid);
+        if !is_known && (self.known.len() >= limits::PROCESSES || !memory::admits(Use::Keys)) {
             self.refused += 1;
             return;
         }

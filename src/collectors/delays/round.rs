@@ -69,7 +69,9 @@ impl Rounds {
 
     /// Whether an instance has used a processor since the last round, as far as can be told.
     fn has_run(&mut self, world: &World, id: InstanceId) -> bool {
-        let Some(instance) = world.containers.instance(id) else { return false };
+        let Some(instance) = world.containers.instance(id).filter(|instance| instance.is_alive()) else {
+            return false;
+        };
         let usage = usage(&world.hierarchies, &instance.path);
         let before = usage.and_then(|usage| self.usage.insert(id, usage));
         usage.is_none() || usage != before

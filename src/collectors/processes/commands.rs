@@ -112,6 +112,8 @@ impl Commands {
     /// # Errors
     /// Those of fork.
     pub fn ask(&mut self, host: &Host, now_ns: MonotonicNs) -> Result<()> {
+        // It may have said all long ago, and nobody was here to hear it.
+        self.read(now_ns);
         if let Some(probe) = self.probe.take_if(|probe| probe.deadline_ns <= now_ns) {
             warning!("reading a command line hung; its process is not asked again");
             self.abandoned += 1;
