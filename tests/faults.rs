@@ -300,7 +300,12 @@ fn sweep(scene: &Scene, jobs: Vec<(String, &'static str, usize)>) {
                 while let Some((call, error, when)) = next() {
                     let options =
                         [format!("-etrace={call}"), format!("-einject={call}:error={error}:when={when}")];
-                    match scene.run(traced(&options, "/dev/null")) {
+                    let again = |problem: String| {
+                        // On a busy machine another call may be the one by that number. What is wrong is so again.
+                        eprintln!("{call} {when}: {error}, the first time: {problem}");
+                        scene.run(traced(&options, "/dev/null"))
+                    };
+                    match scene.run(traced(&options, "/dev/null")).or_else(again) {
                         // Rust ends a process that gets no memory, and says so; before `main` the C library does.
                         Err(problem) if error == "ENOMEM" && is_want_of_memory(&problem) => {}
                         Err(problem) => problems
