@@ -75,16 +75,11 @@ pub fn admits(what: Use) -> bool {
 
 /// Whether there is memory for so many bytes more.
 pub fn admits_bytes(what: Use, bytes: u64) -> bool {
-    let admitted = has_room(what, bytes);
+    let admitted = used().saturating_add(bytes) < what.share();
     if !admitted {
         REFUSED[what as usize].fetch_add(1, Relaxed);
     }
     admitted
-}
-
-/// Whether there is memory for so many bytes more, without a word if not.
-pub fn has_room(what: Use, bytes: u64) -> bool {
-    used().saturating_add(bytes) < what.share()
 }
 
 /// Whether so little is in use that what was refused may be asked for again: less than what files and patterns may take, which

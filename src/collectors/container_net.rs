@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use super::{Collector, Need, Opened, Spec, When};
 use crate::args::Enable;
 use crate::containers::ledger::Ledger;
-use crate::containers::sweep::Sweep;
+use crate::containers::sweep::{Slice, Sweep};
 use crate::containers::{InstanceId, owners};
 use crate::error::{Context, Result};
 use crate::event::Event;
@@ -21,7 +21,7 @@ use crate::metric::Desc;
 use crate::procfs::net_dev;
 use crate::registry::Registry;
 use crate::sys::capabilities::{self, Capability};
-use crate::sys::clock::{self, MonotonicNs};
+use crate::sys::clock::MonotonicNs;
 use crate::world::World;
 
 static RECEIVED_BYTES: Desc =
@@ -84,9 +84,6 @@ struct ContainerNet {
     /// Namespaces to be read, with who is in them.
     queue: Vec<(u64, Vec<(InstanceId, u32)>)>,
 }
-
-/// Namespaces read in a turn however long it takes.
-const AT_LEAST: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Home {
@@ -199,12 +196,11 @@ impl ContainerNet {
             });
             self.queue = found.into_iter().collect();
         }
-        let end_ns = clock::monotonic_ns() + limits::SWEEP_SLICE.as_nanos() as u64;
-        let mut count = 0;
-        while (count < AT_LEAST || clock::monotonic_ns() < end_ns)
+        let mut slice = Slice::begin();
+        while slice.has_room()
             && let Some((inode, mut inside)) = self.queue.pop()
         {
-            count += 1;
+            slice.count();
             inside.retain(|(id, _)| world.containers.is_alive(*id));
             self.read_namespace(world, inode, &inside);
         }

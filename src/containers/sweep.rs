@@ -2,14 +2,43 @@
 
 use super::{IdentityId, InstanceId};
 use crate::limits;
-use crate::sys::clock;
+use crate::sys::clock::{self, MonotonicNs};
 use crate::world::World;
 
-/// Containers that a slice has at least, so that on nearly all hosts one slice is all.
+/// What a slice has at least, so that on nearly all hosts one slice is all.
 const AT_LEAST: usize = 64;
 
 /// Containers taken up between two looks at the clock.
 const AT_ONCE: usize = 16;
+
+/// What one collector may do in one turn: work for [`limits::SWEEP_SLICE`], or of 64 things if they take longer.
+#[derive(Debug)]
+pub struct Slice {
+    end_ns: MonotonicNs,
+    done: usize,
+}
+
+impl Slice {
+    /// Begins now.
+    pub fn begin() -> Slice {
+        Slice { end_ns: clock::monotonic_ns() + limits::SWEEP_SLICE.as_nanos() as u64, done: 0 }
+    }
+
+    /// Whether there is room for one more.
+    pub fn has_room(&self) -> bool {
+        self.done < AT_LEAST || !self.is_late()
+    }
+
+    /// Counts one.
+    pub fn count(&mut self) {
+        self.done += 1;
+    }
+
+    /// Whether its time is over.
+    pub fn is_late(&self) -> bool {
+        clock::monotonic_ns() >= self.end_ns
+    }
+}
 
 /// One pass over the living containers that have a name. What appears behind its place is met by this pass, the rest by the next.
 #[derive(Debug, Default)]
@@ -32,20 +61,19 @@ impl Sweep {
         self.is_under_way
     }
 
-    /// Hands the next containers to `each`: for [`limits::SWEEP_SLICE`], or 64 if that takes longer. True when the pass is over.
+    /// Hands the containers of the next [`Slice`] to `each`. True when the pass is over.
     pub fn slice(
         &mut self,
         world: &mut World,
         mut each: impl FnMut(&mut World, InstanceId, IdentityId),
     ) -> bool {
-        let end_ns = clock::monotonic_ns() + limits::SWEEP_SLICE.as_nanos() as u64;
-        let mut count = 0;
-        while self.is_under_way && (count < AT_LEAST || clock::monotonic_ns() < end_ns) {
+        let mut slice = Slice::begin();
+        while self.is_under_way && slice.has_room() {
             let next: Vec<_> = world.containers.living_after(self.done).take(AT_ONCE).collect();
             self.is_under_way = !next.is_empty();
             for (id, identity) in next {
                 self.done = Some(id);
-                count += 1;
+                slice.count();
                 each(world, id, identity);
             }
         }

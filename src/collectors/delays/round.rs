@@ -10,15 +10,12 @@ use crate::cgroupfs::{cpu_stat, number};
 use crate::containers::InstanceId;
 use crate::containers::hierarchies::{Hierarchies, Place};
 use crate::containers::owners::{of_process, processes as processes_in};
+use crate::containers::sweep::Slice;
 use crate::error::Result;
 use crate::host::{Host, read_bounded};
 use crate::limits;
 use crate::procfs::pid_stat::{self, PidStat};
-use crate::sys::clock;
 use crate::world::World;
-
-/// Containers looked at in a turn however long it takes.
-const AT_LEAST: usize = 64;
 
 /// The rounds, of which one at most is under way.
 #[derive(Default)]
@@ -87,13 +84,10 @@ impl Rounds {
     /// # Errors
     /// Those of [`Queries::ask`]; the round is given up.
     pub fn go_on(&mut self, world: &World, processes: &mut Processes, queries: &mut Queries) -> Result<bool> {
-        let end_ns = clock::monotonic_ns() + limits::SWEEP_SLICE.as_nanos() as u64;
-        let mut looked = 0;
-        while self.pids.len() < limits::DELAY_QUERIES_PER_TURN
-            && (looked < AT_LEAST || clock::monotonic_ns() < end_ns)
-        {
+        let mut slice = Slice::begin();
+        while self.pids.len() < limits::DELAY_QUERIES_PER_TURN && slice.has_room() {
             let Some(id) = self.queue.pop_front() else { break };
-            looked += 1;
+            slice.count();
             if self.has_run(world, id) || self.is_full {
                 self.list(world, processes, id);
             }

@@ -7,6 +7,7 @@ use std::os::fd::RawFd;
 use super::sources::SourceId;
 use crate::args::logs::Glob;
 use crate::containers::identity::LogFormat;
+use crate::containers::sweep::Slice;
 use crate::containers::{InstanceId, mounts, owners};
 use crate::host::{Host, read_bounded, seen_by};
 use crate::limits;
@@ -14,7 +15,7 @@ use crate::logs::formats::{Format, cri, docker, local};
 use crate::logs::tail::{Key, Start, Tail};
 use crate::memory::{self, Use};
 use crate::procfs::mountinfo;
-use crate::sys::clock::{self, MonotonicNs};
+use crate::sys::clock::MonotonicNs;
 use crate::world::World;
 
 /// The label of what a runtime has taken from a container's outputs.
@@ -23,9 +24,6 @@ pub const OUTPUTS: &str = "stdout/stderr";
 /// Where containers' logs are by custom. Not those that runtimes and journald write for others.
 const LOGS: &str = "/var/log/";
 const NOT_LOGS: [&str; 3] = ["/var/log/pods/", "/var/log/containers/", "/var/log/journal/"];
-
-/// Containers looked at in a turn however long it takes.
-const AT_LEAST: usize = 64;
 
 /// Processes of a container looked at however long it takes.
 const PROCESSES_AT_LEAST: usize = 16;
@@ -272,16 +270,15 @@ impl OpenFiles {
         let host_mounts = mounts_of(&world.host, 1);
         let mut budget = limits::LOG_FILES_LOOKED_AT;
         let mut found = Vec::new();
-        let end_ns = clock::monotonic_ns() + limits::SWEEP_SLICE.as_nanos() as u64;
-        let mut looked = 0;
+        let mut slice = Slice::begin();
         while budget > 0
-            && (looked < AT_LEAST || clock::monotonic_ns() < end_ns)
+            && slice.has_room()
             && let Some(id) = self.queue.pop_front()
         {
             let Some(instance) = world.containers.instance(id).filter(|instance| instance.is_alive()) else {
                 continue;
             };
-            looked += 1;
+            slice.count();
             let mut pids = owners::processes(world, instance);
             // The root of the process that came first lasts longest.
             pids.sort_unstable();
@@ -289,7 +286,7 @@ impl OpenFiles {
             let is_shared = instance.runtime.is_unit() && world.hierarchies.layout() == "hybrid";
             // Some processes of a container with thousands tell enough.
             for (number, &pid) in pids.iter().take(limits::LOG_PROCESSES_LOOKED_AT).enumerate() {
-                if number >= PROCESSES_AT_LEAST && clock::monotonic_ns() >= end_ns {
+                if number >= PROCESSES_AT_LEAST && slice.is_late() {
                     break;
                 }
                 let paths = written(&world.host, pid, globs, &mut budget);
