@@ -343,6 +343,8 @@ fn swallowing(purpose: &str) -> (Netns, Netns) {
     // The kernel itself would send to neighbours.
     netns.sysctl("ipv6/conf/all/disable_ipv6", "1");
     netns.sysctl("ipv6/conf/default/disable_ipv6", "1");
+    // Namespaces begin with what the host has: a router would answer that there is no way.
+    world.sysctl("ipv4/ip_forward", "0");
     netns.cable("out", &["10.9.9.1/24"], &world, "in", &["10.9.9.2/24"]);
     netns.ip("route add default via 10.9.9.2");
     (netns, world)

@@ -686,6 +686,30 @@ fn a_removed_file_is_let_go() {
     assert_eq!(bench.tail.open_files(), 0);
 }
 
+/// A removed file whose writer goes on is younger than what was written and rotated away behind it.
+#[test]
+fn a_removed_file_that_grows_hides_nothing() {
+    let mut bench = Bench::new(Limits { watches: 0, ..Limits::default() });
+    let path = bench.directory.path().join("a.log");
+    bench.tail.follow(1, "/a.log", Framing::Lines, Start::Beginning);
+    bench.append("a.log", b"one\n");
+    bench.pass(1);
+    let mut removed = OpenOptions::new().append(true).open(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    bench.pass(1);
+    bench.append("a.log", b"two\n");
+    fs::rename(&path, path.with_extension("log.20260101-000001")).unwrap();
+    removed.write_all(b"late\n").unwrap();
+    removed.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(1)).unwrap();
+    // It is seen to have grown before there is a file again.
+    bench.pass(1);
+    bench.append("a.log", b"three\n");
+    bench.pass(2);
+    let mut texts = bench.texts();
+    texts.sort();
+    assert_eq!(texts, ["late", "one", "three", "two"]);
+}
+
 #[test]
 fn without_watches_it_looks_once_a_second() {
     let mut bench = Bench::new(Limits { watches: 2, ..Limits::default() });

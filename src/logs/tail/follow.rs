@@ -70,7 +70,7 @@ pub struct Follow {
     segments: VecDeque<Segment>,
     present: bool,
     finished: VecDeque<Entry>,
-    /// When the youngest file that was read, or was there before, was written to.
+    /// When the youngest file that was read, or was there before, was written to; see [`Segment::stood_ns`].
     horizon_ns: i64,
     pause_s: u64,
     paused_until_ns: MonotonicNs,
@@ -209,6 +209,7 @@ impl Follow {
             }
             if let Some(mut segment) = self.segments.remove(at) {
                 segment.observe(seen, touched, now_ns, &mut desk.counters);
+                segment.stood_ns = seen.written_ns;
                 segment.origin = real;
                 self.segments.push_back(segment);
             }
@@ -376,7 +377,7 @@ impl Follow {
                 ours.file.is_some() || is_same(&desk.host, &list[at].path, &ours.entry(&place, false));
             certain.then_some(at)
         });
-        let horizon_ns = ours.map_or(self.horizon_ns, |ours| ours.written_ns);
+        let horizon_ns = ours.map_or(self.horizon_ns, |ours| ours.stood_ns);
         let ours_entry = ours.map(|ours| ours.entry(&place, false));
         for sibling in list.into_iter().skip(at.map_or(0, |at| at + 1)) {
             let id = sibling.seen.id;
@@ -550,7 +551,7 @@ impl Follow {
                 if let Some(segment) = self.segments.remove(at) {
                     desk.counters.lost_bytes += segment.lag_bytes();
                     desk.counters.lost_files += u64::from(segment.lag_bytes() > 0);
-                    self.horizon_ns = self.horizon_ns.max(segment.written_ns);
+                    self.horizon_ns = self.horizon_ns.max(segment.stood_ns);
                 }
                 Opened::Gone
             }

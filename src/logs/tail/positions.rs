@@ -36,7 +36,7 @@ pub struct Entry {
     pub position: u64,
     /// What is passed over there.
     pub skip: Skip,
-    /// When it was written to, in nanoseconds since 1970.
+    /// When it was written to, as far as was seen where the follower looks, in nanoseconds since 1970.
     pub written_ns: i64,
     /// Of its first bytes.
     pub head: Print,

@@ -101,6 +101,9 @@ pub struct Segment {
     pub size: u64,
     /// When it was written to, as then seen.
     pub written_ns: i64,
+    /// The same when it was last seen where the follower looks. Its writer may go on for a while, when others already write to
+    /// the files that come after it.
+    pub stood_ns: i64,
     /// Whether it had a name then.
     pub named: bool,
     /// The open file.
@@ -125,6 +128,7 @@ impl Segment {
             tail: Print::default(),
             size: seen.size,
             written_ns: seen.written_ns,
+            stood_ns: seen.written_ns,
             named: seen.named,
             file: None,
             at_end: false,
@@ -144,6 +148,7 @@ impl Segment {
             tail: entry.tail,
             size: entry.position,
             written_ns: entry.written_ns,
+            stood_ns: entry.written_ns,
             named: true,
             file: None,
             at_end: false,
@@ -158,7 +163,7 @@ impl Segment {
             id: self.id,
             position: self.position,
             skip: self.skip,
-            written_ns: self.written_ns,
+            written_ns: self.stood_ns,
             head: self.head,
             tail: self.tail,
             done,
