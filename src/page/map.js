@@ -1,60 +1,51 @@
 // The service map: who connects to whom, from left to right.
 
-const WIDE = 12;
 let most = 24;
 
-const isLocal = address => /^(127\.|\[::1\])/.test(address);
+// What an edge knows: the sums of these families, as rates if nothing else is said.
+const FIGURES = [
+	['rate', 'successful_connects_total'], ['total', 'successful_connects_total', 'value'],
+	['failed', 'failed_connects_total'], ['refused', 'failed_connects_total', 'value'],
+	['took', 'connection_time_seconds_total'], ['active', 'active_connections', 'value'],
+	['again', 'retransmits_total'], ['sent', 'bytes_sent_total'], ['received', 'bytes_received_total'],
+];
 
 // Edges between containers, and from containers to addresses nobody here listens at.
 function readEdges() {
 	const listeners = new Map();
-	for (const { labels, value } of all('container_net_tcp_listen_info')) {
-		if (!value) continue;
-		if (!listeners.has(labels.listen_addr)) listeners.set(labels.listen_addr, []);
-		listeners.get(labels.listen_addr).push(labels.container_id);
+	for (const { labels, value } of ofContainers('net_tcp_listen_info')) {
+		if (value) entry(listeners, labels.listen_addr, () => []).push(labels.container_id);
 	}
-	const resolve = (from, address) => {
-		const those = listeners.get(address) || [];
-		// An address of a loopback is another one in each network namespace.
-		if (those.includes(from)) return from;
-		return isLocal(address) && those.length > 1 ? address : those[0] || address;
-	};
-	const latencies = new Map(all('container_net_latency_seconds').map(s => [s.labels.container_id + ' ' + s.labels.destination_ip, s.value]));
+	const latencies = new Map(ofContainers('net_latency_seconds').map(s => [s.labels.container_id + ' ' + s.labels.destination_ip, s.value]));
 	const found = new Map();
 	// Where connects to a translated address really went.
 	const behind = new Map();
 	const edge = ({ container_id: from, destination, actual_destination: actual }) => {
-		const address = actual || behind.get(from + ' ' + destination) || destination;
-		if (actual) behind.set(from + ' ' + destination, actual);
-		const to = resolve(from, address), key = from + ' ' + to;
-		if (!found.has(key)) {
-			found.set(key, { from, to, rate: 0, failed: 0, active: 0, total: 0, refused: 0, took: 0, sent: 0, received: 0, again: 0, latency: NaN });
-		}
-		const it = found.get(key);
+		const translated = from + ' ' + destination;
+		if (actual) behind.set(translated, actual);
+		const address = behind.get(translated) || destination;
+		const those = listeners.get(address) || [];
+		// An address of a loopback is another one in each network namespace.
+		const isAnyones = those.length > 1 && /^(127\.|\[::1\])/.test(address);
+		const to = those.includes(from) ? from : isAnyones ? address : those[0] || address;
+		const it = entry(found, from + ' ' + to, () => {
+			const fresh = { from, to, latency: NaN };
+			for (const [field] of FIGURES) fresh[field] = 0;
+			return fresh;
+		});
 		const heard = latencies.get(from + ' ' + address.replace(/:\d+$/, '').replace(/^\[|\]$/g, ''));
 		if (!(it.latency <= heard) && heard !== undefined) it.latency = heard;
 		return it;
 	};
-	const gather = (name, add) => all('container_net_' + name).forEach(s => add(edge(s.labels), s.slow || 0, s.value));
-	gather('tcp_successful_connects_total', (it, rate, value) => {
-		it.rate += rate;
-		it.total += value;
-	});
-	gather('tcp_failed_connects_total', (it, rate, value) => {
-		it.failed += rate;
-		it.refused += value;
-	});
-	gather('tcp_connection_time_seconds_total', (it, rate) => it.took += rate);
-	gather('tcp_active_connections', (it, _, value) => it.active += value);
-	gather('tcp_retransmits_total', (it, rate) => it.again += rate);
-	gather('tcp_bytes_sent_total', (it, rate) => it.sent += rate);
-	gather('tcp_bytes_received_total', (it, rate) => it.received += rate);
+	for (const [field, family, what = 'slow'] of FIGURES) {
+		for (const s of ofContainers('net_tcp_' + family)) edge(s.labels)[field] += s[what] || 0;
+	}
 	const edges = [...found.values()].filter(it => it.total || it.refused || it.active);
 	for (const it of edges) {
 		if (!(it.latency >= 0) && it.rate > 0.001) it.latency = it.took / it.rate;
 		it.weight = it.rate + 3 * it.failed + 0.1 * it.active + 0.001 * Math.log1p(it.total + it.refused);
 	}
-	return edges.sort((a, b) => b.weight - a.weight || (a.from + a.to < b.from + b.to ? -1 : 1));
+	return edges.sort((a, b) => b.weight - a.weight || order(a.from + a.to, b.from + b.to));
 }
 
 // Gives each node a layer to the right of those that connect to it, but for edges that close a circle.
@@ -73,7 +64,7 @@ function layer(nodes, edges) {
 		}
 		node.mark = 2;
 	};
-	const inOrder = [...nodes.values()].sort((a, b) => a.in.length - b.in.length || (a.id < b.id ? -1 : 1));
+	const inOrder = [...nodes.values()].sort((a, b) => a.in.length - b.in.length || order(a.id, b.id));
 	inOrder.forEach(node => node.mark || visit(node));
 	for (let round = 0, moved = true; moved && round < nodes.size; round++) {
 		moved = false;
@@ -94,7 +85,7 @@ function columns(nodes, edges) {
 		a.right.push(b);
 		b.left.push(a);
 	};
-	[...nodes.values()].sort((a, b) => a.id < b.id ? -1 : 1).forEach(put);
+	[...nodes.values()].sort((a, b) => order(a.id, b.id)).forEach(put);
 	for (const edge of edges) {
 		const [a, b] = edge.back ? [edge.target, edge.source] : [edge.source, edge.target];
 		edge.way = [a];
@@ -108,51 +99,56 @@ function columns(nodes, edges) {
 	}
 	const number = column => column.forEach((node, at) => node.at = at);
 	list.forEach(number);
-	const mean = (side, field, node) => node[side].length ? node[side].reduce((total, other) => total + other[field], 0) / node[side].length : node[field];
-	for (let round = 0; round < 6; round++) {
-		const side = round % 2 ? 'right' : 'left';
-		for (const column of round % 2 ? list.toReversed() : list) {
-			column.forEach(node => node.want = mean(side, 'at', node));
-			column.sort((a, b) => a.want - b.want);
-			number(column);
+	// Back and forth: what each node wants is the mean of its neighbours at one side.
+	const sweep = (rounds, field, settle) => {
+		for (let round = 0; round < rounds; round++) {
+			for (const column of round % 2 ? list.toReversed() : list) {
+				for (const node of column) {
+					const others = node[round % 2 ? 'right' : 'left'];
+					node.want = others.length ? sum(others, field) / others.length : node[field];
+				}
+				settle(column);
+			}
 		}
-	}
+	};
+	sweep(6, 'at', column => number(column.sort((a, b) => a.want - b.want)));
 	const GAP = 18;
-	const tall = column => column.reduce((total, node) => total + node.height + GAP, 0);
-	const height = Math.max(...list.map(tall));
+	const tall = column => sum(column, 'height') + GAP * column.length;
+	const height = max(...list.map(tall));
 	for (const column of list) {
-		let y = (height - tall(column)) / 2 + GAP / 2;
+		let y = (height - tall(column) + GAP) / 2;
 		for (const node of column) {
 			node.y = y + node.height / 2;
 			y += node.height + GAP;
 		}
 	}
 	// Towards their neighbours, as far as the order allows.
-	for (let round = 0; round < 4; round++) {
-		for (const column of round % 2 ? list.toReversed() : list) {
-			const apart = at => (column[at].height + column[at + 1].height) / 2 + GAP;
-			column.forEach(node => node.y = mean(round % 2 ? 'right' : 'left', 'y', node));
-			for (let at = 0; at < column.length; at++) column[at].y = Math.max(column[at].y, at ? column[at - 1].y + apart(at - 1) : column[0].height / 2 + GAP / 2);
-			for (let at = column.length - 1; at >= 0; at--) {
-				column[at].y = Math.min(column[at].y, at < column.length - 1 ? column[at + 1].y - apart(at) : height - column[at].height / 2 - GAP / 2);
-			}
-		}
-	}
+	sweep(4, 'y', column => {
+		const apart = (a, b) => a && b ? (a.height + b.height) / 2 + GAP : ((a || b).height + GAP) / 2;
+		column.forEach((node, at) => {
+			const above = column[at - 1];
+			node.y = max(node.want, (above?.y ?? 0) + apart(above, node));
+		});
+		column.toReversed().forEach((node, at, upwards) => {
+			const below = upwards[at - 1];
+			node.y = min(node.y, (below?.y ?? height) - apart(node, below));
+		});
+	});
 	return { list, height };
 }
 
 // Edges leave and enter a box one below the other.
-function ports(nodes) {
+function ports(nodes, edges) {
 	for (const node of nodes) {
-		for (const side of ['left', 'right']) {
-			const mine = node.edges.filter(([, end]) => end === side).sort((a, b) => a[2].y - b[2].y);
-			mine.forEach(([edge], at) => edge[side] = node.y + (at - (mine.length - 1) / 2) * Math.min(7, 26 / mine.length));
+		for (const [side, end, next] of [['left', -1, -2], ['right', 0, 1]]) {
+			const mine = edges.filter(({ way }) => way.at(end) === node).sort((a, b) => a.way.at(next).y - b.way.at(next).y);
+			mine.forEach((edge, at) => edge[side] = node.y + (at - (mine.length - 1) / 2) * min(7, 26 / mine.length));
 		}
 	}
 }
 
 function drawMap() {
-	const edges = readEdges().filter(it => matches(`${it.from} ${it.to} ${containers.get(it.from)?.text} ${containers.get(it.to)?.text}`));
+	const edges = readEdges().filter(it => matches([it.from, it.to].map(id => `${id} ${containers.get(id)?.text}`).join()));
 	drawEdges(edges);
 	const nodes = new Map();
 	const left = new Set();
@@ -163,12 +159,12 @@ function drawMap() {
 			fresh.forEach(id => left.add(id));
 			return false;
 		}
-		for (const id of fresh) nodes.set(id, { id, layer: 0, height: 36, in: [], out: [], left: [], right: [], edges: [] });
+		for (const id of fresh) nodes.set(id, { id, layer: 0, height: 36, in: [], out: [], left: [], right: [] });
 		return true;
 	});
 	nodes.forEach((_, id) => left.delete(id));
-	$('map-more').hidden = !left.size;
-	say($('map-more').firstChild, `The busiest ${nodes.size} of them, and ${left.size} more.`);
+	more.hidden = !left.size;
+	say(more.firstChild, `The busiest ${nodes.size} of them, and ${left.size} more.`);
 	say($('map-n'), chosen.length ? `${nodes.size} nodes, ${chosen.length} connections` : 'no outbound TCP connections of containers');
 	const box = $('map-box');
 	if (!chosen.length) return box.replaceChildren();
@@ -177,30 +173,24 @@ function drawMap() {
 	const narrow = box.clientWidth < 640;
 	const width = narrow ? 132 : 200;
 	const room = box.clientWidth - 34;
-	const gap = Math.max(narrow ? 104 : 140, Math.min(300, (room - list.length * width) / Math.max(1, list.length - 1)));
+	const gap = max(narrow ? 104 : 140, min(300, (room - list.length * width) / max(1, list.length - 1)));
 	const x = column => column * (width + gap) + 2;
-	for (const edge of chosen) {
-		edge.way[0].edges.push([edge, 'right', edge.way[1]]);
-		edge.way.at(-1).edges.push([edge, 'left', edge.way.at(-2)]);
-	}
-	ports(nodes.values());
-	const drawn = svg('svg', {
-		width: x(list.length - 1) + width + 2, height, role: 'img', 'aria-labelledby': 'map-t map-d',
-	}, svg('title', { id: 'map-t' }, 'Service map'), svg('desc', { id: 'map-d' },
-		`${nodes.size} containers and destinations, ${chosen.length} connections between them. The table below says the same in words.`));
+	ports(nodes.values(), chosen);
 	const head = (id, name) => svg('marker', { id, viewBox: '0 0 8 8', refX: 7, refY: 4, markerWidth: 9, markerHeight: 9, markerUnits: 'userSpaceOnUse', orient: 'auto-start-reverse' },
 		svg('path', { d: 'M0 0l8 4-8 4z', class: name }));
-	drawn.append(svg('defs', {}, head('arrow', 'tip'), head('arrow-bad', 'tip bad')));
+	const drawn = svg('svg', {
+		width: x(list.length - 1) + width + 2, height, role: 'img',
+		'aria-label': `Service map. ${nodes.size} containers and destinations, ${chosen.length} connections between them. The table below says the same in words.`,
+	}, svg('defs', {}, head('arrow', 'tip'), head('arrow-bad', 'tip bad')));
 	const labels = [];
-	labels.narrow = narrow;
-	for (const edge of chosen) drawn.append(drawEdge(edge, x, width, labels));
+	for (const edge of chosen) drawn.append(drawEdge(edge, x, width, narrow, labels));
 	for (const node of nodes.values()) drawn.append(drawBox(node, x(node.layer), width));
-	const taken = [...nodes.values()].map(({ layer, y }) => ({ x: x(layer), y: y - 18, w: width, h: 36 }));
+	const taken = [...nodes.values()].map(({ layer, y }) => ({ x: x(layer) + width / 2, y, w: width, h: 36 }));
 	for (const label of labels) drawLabel(label, taken, drawn);
 	box.replaceChildren(drawn);
 }
 
-function drawEdge(edge, x, width, labels) {
+function drawEdge(edge, x, width, narrow, labels) {
 	const { way, back } = edge;
 	let [px, py] = [x(way[0].layer) + width, edge.right];
 	let path = `M${px} ${py}`;
@@ -218,54 +208,55 @@ function drawEdge(edge, x, width, labels) {
 		[px, py] = [nx, ny];
 		if (!isLast) path += `h${width}`, px += width;
 	});
+	const isUsed = edge.rate > 0.001;
 	const fails = edge.failed > 0.001 || !edge.total;
 	const isBad = fails && edge.failed >= edge.rate;
-	const thick = Math.min(WIDE, 1.2 + 1.6 * Math.log10(1 + 4 * (edge.rate + edge.failed)));
+	const thick = min(12, 1.2 + 1.6 * Math.log10(1 + 4 * (edge.rate + edge.failed)));
 	const tip = `url(#${fails ? 'arrow-bad' : 'arrow'})`;
-	const line = (name, more) => svg('path', { d: path, class: name, [back ? 'marker-start' : 'marker-end']: tip, ...more });
-	const group = svg('g', {}, line(isBad ? 'edge bad' : edge.rate > 0.001 || edge.active ? 'edge' : 'edge idle', { 'stroke-width': thick.toFixed(1) }));
+	const line = (name, rest) => svg('path', { d: path, class: name, [back ? 'marker-start' : 'marker-end']: tip, ...rest });
+	const group = svg('g', {}, line(isBad ? 'edge bad' : isUsed || edge.active ? 'edge' : 'edge idle', { 'stroke-width': thick.toFixed(1) }));
 	if (fails && !isBad) group.append(line('edge bad', { 'stroke-width': 2.5, 'stroke-dasharray': '5 7' }));
-	const words = [edge.rate > 0.001 ? perSecond(edge.rate) : edge.active ? `${count(edge.active)} open` : '', edge.latency >= 0 ? time(edge.latency) : ''].filter(Boolean);
+	const words = [isUsed ? perSecond(edge.rate) : edge.active ? `${count(edge.active)} open` : '', edge.latency >= 0 ? time(edge.latency) : ''];
 	const failed = edge.failed > 0.001 ? `${perSecond(edge.failed)} failed` : edge.refused && !edge.total ? `${count(edge.refused)} failed` : '';
-	group.append(svg('title', {}, `${edge.from} to ${edge.to}: ${[...words, failed].filter(Boolean).join(', ') || 'idle'}`));
-	const lines = labels.narrow ? words : words.length ? [words.join(' · ')] : [];
-	if (failed) lines.push(failed);
+	group.append(svg('title', {}, `${edge.from} to ${edge.to}: ${joined([...words, failed], ', ') || 'idle'}`));
+	const lines = [...narrow ? words : [joined(words, ' · ')], failed].filter(Boolean);
 	if (lines.length) labels.push({ lines, failed, spots });
 	return group;
 }
 
 function drawBox(node, x, width) {
 	const container = containers.get(node.id);
-	const group = svg('g', { class: container ? 'box' : 'box outside', transform: `translate(${x} ${(node.y - 18).toFixed(1)})` },
-		svg('title', {}, node.id), svg('rect', { width, height: 36, rx: 6 }));
-	group.append(svg('text', { x: 10, y: 15 }, fit(container ? brief(node.id) : node.id, width - 18, '600 12px ')));
-	const under = container ? container.app || container.under : 'outside';
-	group.append(svg('text', { x: 10, y: 29, class: 'under' }, fit(under, width - 18, '10.5px ')));
-	return group;
+	return svg('g', { class: container ? 'box' : 'box outside', transform: `translate(${x} ${(node.y - 18).toFixed(1)})` },
+		svg('title', {}, node.id), svg('rect', { width, height: 36, rx: 6 }),
+		svg('text', { x: 10, y: 15 }, fit(container ? brief(node.id) : node.id, width - 18, '600 12px ')),
+		svg('text', { x: 10, y: 29, class: 'under' }, fit(container ? container.app || container.under : 'outside', width - 18, '10.5px ')));
 }
 
 // At the first of its places where nothing is yet; if there is none, the tooltip and the table must do.
 function drawLabel({ lines, failed, spots }, taken, drawn) {
-	const [w, h] = [Math.max(...lines.map(line => measure(line, '600 11px '))) + 8, lines.length * 13 + 3];
-	const free = ([x, y]) => taken.every(box => x + w / 2 < box.x || x - w / 2 > box.x + box.w || y + h / 2 < box.y || y - h / 2 > box.y + box.h);
+	const [w, h] = [max(...lines.map(line => measure(line, '600 11px '))) + 8, lines.length * 13 + 3];
+	const free = ([x, y]) => taken.every(box => abs(x - box.x) > (w + box.w) / 2 || abs(y - box.y) > (h + box.h) / 2);
 	const spot = spots.find(free);
 	if (!spot) return;
 	const [x, y] = spot;
-	taken.push({ x: x - w / 2, y: y - h / 2, w, h });
+	taken.push({ x, y, w, h });
 	const text = svg('text', { class: 'says' });
 	lines.forEach((line, at) => text.append(svg('tspan', { x, y: y - h / 2 + 12 + 13 * at, class: line === failed ? 'bad' : '' }, line)));
 	drawn.append(svg('rect', { x: x - w / 2, y: y - h / 2, width: w, height: h, rx: 4, class: 'plate' }), text);
 }
 
 function drawEdges(edges) {
-	if (!$('edges').closest('details').open) return;
-	drawTable('edges', [['From'], ['To'], ['Connects', '', 'n'], ['Failed', '', 'n'], ['Open', '', 'n'], ['Latency', '', 'n'], ['Sent', '', 'n'], ['Received', '', 'n'], ['Retransmits', '', 'n']],
+	if (!details.open) return;
+	const figures = ['Connects', 'Failed', 'Open', 'Latency', 'Sent', 'Received', 'Retransmits'];
+	drawTable('edges', [['From'], ['To'], ...figures.map(title => [title, 'n'])],
 		edges.slice(0, 200).map(it => [it.from, it.to, perSecond(it.rate), [perSecond(it.failed), it.failed > 0.001 ? 'n bad' : 'n'], count(it.active), time(it.latency),
 			flow(it.sent), flow(it.received), perSecond(it.again)]));
 }
 
-$('edges').closest('details').addEventListener('toggle', drawMap);
-$('map-more').lastChild.addEventListener('click', () => {
+const details = document.querySelector('details');
+on(details, 'toggle', drawMap);
+const more = $('map-more');
+on(more.lastChild, 'click', () => {
 	most *= 2;
 	drawMap();
 });

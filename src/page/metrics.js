@@ -3,6 +3,7 @@
 // A series is known by its line up to the value, so that labels are parsed once and not every five seconds.
 // Nothing here touches the document.
 
+const { abs, max, min, floor } = Math;
 const known = new Map();
 const families = new Map();
 let turn = 0;
@@ -13,19 +14,16 @@ const LABEL = /(\w+)="((?:[^"\\]|\\.)*)"/g;
 
 function number(text) {
 	const value = Number(text);
-	if (value === value) return value;
-	return text === '+Inf' ? Infinity : text === '-Inf' ? -Infinity : NaN;
+	return value === value ? value : Number(text.replace('Inf', 'Infinity'));
 }
 
-function unescape(text) {
-	return text.includes('\\') ? text.replace(/\\(.)/g, (_, c) => c === 'n' ? '\n' : c) : text;
+// What a map has for a key; made if that is nothing yet.
+function entry(map, key, make) {
+	if (!map.has(key)) map.set(key, make());
+	return map.get(key);
 }
 
-function familyOf(name) {
-	let family = families.get(name);
-	if (!family) families.set(name, family = { name, type: 'untyped', help: '', series: [] });
-	return family;
-}
+const familyOf = name => entry(families, name, () => ({ name, type: '', help: '', series: [] }));
 
 // # HELP and # TYPE; other comments change nothing.
 function describe(line, family) {
@@ -33,7 +31,7 @@ function describe(line, family) {
 	if (!what) return family;
 	family = familyOf(name);
 	if (what === 'TYPE') family.type = rest;
-	else if (!family.help) family.help = rest;
+	else family.help ||= rest;
 	return family;
 }
 
@@ -43,25 +41,25 @@ function newSeries(line, family) {
 	const brace = key.indexOf('{');
 	const name = brace < 0 ? key : key.slice(0, brace);
 	const labels = Object.create(null);
-	if (brace >= 0) for (const [, label, value] of key.slice(brace).matchAll(LABEL)) labels[label] = unescape(value);
-	if (!family || !/^(_bucket|_sum|_count)?$/.test(name.startsWith(family.name) ? name.slice(family.name.length) : '?')) {
-		family = familyOf(name);
+	for (const [, label, value] of key.slice(name.length).matchAll(LABEL)) {
+		labels[label] = value.replace(/\\(.)/g, (_, c) => c === 'n' ? '\n' : c);
 	}
+	if (![name, name.replace(/_(bucket|sum|count)$/, '')].includes(family?.name)) family = familyOf(name);
 	const rate = turn > 1 && EVENTS.test(name) ? 0 : NaN;
 	return { key, family, part: name.slice(family.name.length), labels, value: rate, at: NaN, rate, slow: NaN, turn: 0 };
 }
 
-// The agent's own clock: when the values were read, however late the answer came.
-function uptime(text) {
-	const name = '\nnodeprobe_uptime_seconds ', at = text.indexOf(name);
-	return at < 0 ? NaN : parseFloat(text.slice(at + name.length, at + name.length + 24));
-}
+// The last answer: when its values were read, by the agent's own clock and as far as that is known, and when it came.
+let readAt = NaN;
+let lastUp = NaN;
+let lastCame = NaN;
 
 // Takes in a whole answer that came at that time, in milliseconds.
 function take(text, came) {
-	const before = take.at || NaN, up = uptime(text) * 1000;
-	const now = up > take.up ? before + up - take.up : before + came - take.came || came;
-	[take.at, take.up, take.came] = [now, up, came];
+	const before = readAt;
+	const up = Number(text.match(/\nnodeprobe_uptime_seconds (.*)/)?.[1]) * 1000;
+	const now = up > lastUp ? before + up - lastUp : before + came - lastCame || came;
+	[readAt, lastUp, lastCame] = [now, up, came];
 	turn++;
 	for (const family of families.values()) family.series.length = 0;
 	let family = null;
@@ -96,21 +94,22 @@ function take(text, came) {
 		count++;
 	}
 	if (known.size > count) for (const [key, one] of known) if (one.turn !== turn) known.delete(key);
-	return count;
 }
 
+const order = (a, b) => a < b ? -1 : 1;
 const all = name => families.get(name)?.series || [];
+const ofContainers = name => all('container_' + name);
 const only = name => all(name)[0];
+const valueOf = name => only(name)?.value;
+const find = (name, label, value) => all(name).find(s => s.labels[label] === value);
 // The sum of a field over series; NaN, which is shown as a dash, when there are none.
 const sum = (list, field = 'value') => list.length ? list.reduce((total, s) => total + (s[field] || 0), 0) : NaN;
 
-// The last sixty values.
-class History {
-	values = [];
-	add(value) {
-		this.values.push(value);
-		if (this.values.length > 60) this.values.shift();
-	}
+// Adds to the last sixty values.
+function remember(history, value) {
+	history.push(value);
+	if (history.length > 60) history.shift();
+	return history;
 }
 
 // Quantile `q` of a histogram's growth, from [upper bound, cumulative] pairs in order.
