@@ -1,5 +1,9 @@
 //! Joins `src/page` into the one document of the path `/`: without indentation and comments, since it is sent as it is.
 
+#[path = "script.rs"]
+mod script;
+
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::{env, fs};
@@ -14,9 +18,8 @@ pub fn join(out: &Path) {
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
     };
     let style = squeeze_style(&read("page.css"));
-    let script: String =
-        ["metrics.js", "draw.js", "map.js", "page.js"].map(|name| squeeze_script(&read(name))).concat();
-    let page: String = read("page.html").lines().map(|line| format!("{}\n", line.trim())).collect();
+    let script = script::squeeze(&["metrics.js", "draw.js", "map.js", "page.js"].map(read).concat());
+    let page = read("page.html").replace(">\n<", "><");
     let version = env::var("CARGO_PKG_VERSION").expect("cargo sets it");
     let page =
         page.replace("{{style}}", &style).replace("{{script}}", &script).replace("{{version}}", &version);
@@ -32,56 +35,26 @@ pub fn join(out: &Path) {
     println!("cargo:rustc-env=PAGE_MARK={mark}");
 }
 
+/// Without blanks and comments that have a line of their own, and with a capital letter for each custom property.
 fn squeeze_style(text: &str) -> String {
-    let mut style: String = text.lines().map(str::trim).collect();
-    for tight in ["{", "}", ";", ",", ">"] {
+    let mut style: String = text.lines().map(str::trim).filter(|line| !line.starts_with("/*")).collect();
+    for tight in ["{", "}", ";", ",", ">", "+"] {
         style = style.replace(&format!(" {tight}"), tight).replace(&format!("{tight} "), tight);
     }
-    style.replace(": ", ":").replace(";}", "}")
-}
-
-/// Takes away comments that have a line of their own, and blanks that separate nothing. Strings, templates (which hold no
-/// others) and regular expressions stay as they are; names do too.
-fn squeeze_script(text: &str) -> String {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
-    let lines: Vec<&str> = lines.collect();
-    let text: Vec<char> = lines.join("\n").chars().collect();
-    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
-    let mut script = String::new();
-    let mut at = 0;
-    while let Some(&c) = text.get(at) {
-        let last = script.chars().next_back().unwrap_or('\n');
-        let quote = match c {
-            '\'' | '"' | '`' => true,
-            // Not a division: no operand is in front of it.
-            '/' => !is_word(last) && !matches!(last, ')' | ']'),
-            _ => false,
-        };
-        if quote {
-            let begin = at;
-            at += 1;
-            while text[at] != c {
-                at += if text[at] == '\\' { 2 } else { 1 };
-            }
-            at += 1;
-            script.extend(&text[begin..at]);
-        } else if c.is_whitespace() {
-            let next = text.get(at + 1).copied().unwrap_or('\n');
-            let separates = match c {
-                // Where a line ends, a statement may.
-                '\n' => !"{;,([=&|?:+<>".contains(last) && !"}).?:&|+]".contains(next),
-                _ => (is_word(last) && is_word(next)) || (last == next && "+-".contains(c)),
-            };
-            if separates {
-                script.push(c);
-            }
-            at += 1;
-        } else {
-            script.push(c);
-            at += 1;
+    for (long, short) in [(": ", ":"), (";}", "}"), (" 0.", " ."), (":0.", ":.")] {
+        style = style.replace(long, short);
+    }
+    let end = |rest: &str| rest.find(|c: char| !c.is_alphanumeric()).expect("a colon follows");
+    let properties: BTreeSet<String> = style
+        .match_indices("--")
+        .map(|(at, _)| style[at..at + 2 + end(&style[at + 2..])].to_owned())
+        .collect();
+    for (property, letter) in properties.iter().zip('A'..='Z') {
+        for follows in [':', ')'] {
+            style = style.replace(&format!("{property}{follows}"), &format!("--{letter}{follows}"));
         }
     }
-    script + "\n"
+    style
 }
 
 fn sha256(text: &str) -> Vec<u8> {

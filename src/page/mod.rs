@@ -1,8 +1,8 @@
 //! The page at `/`: draws what the metrics say, in the browser.
 //!
-//! `build/page.rs` joins `page.html`, `page.css` and the scripts into one document: `metrics.js` reads the text format,
-//! `draw.js` makes elements and figures, `map.js` the service map, `page.js` the rest, and decides when. It is in the binary in its gzip form, and unpacked when
-//! somebody asks for it.
+//! `build/page.rs` joins `page.html`, `page.css` and the scripts into one document, the scripts with short names:
+//! `metrics.js` reads the text format, `draw.js` makes elements and figures, `map.js` the service map, `page.js` the rest,
+//! and decides when. It is in the binary in its gzip form, and unpacked when somebody asks for it.
 
 use crate::limits;
 use crate::sys::zlib;
