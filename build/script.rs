@@ -223,8 +223,8 @@ fn quoted(text: &str, mut is_end: impl FnMut(&str) -> bool) -> usize {
     panic!("does not end on its line: {text}");
 }
 
-/// Says of each token what it is, and returns the names that are declared.
-fn assign_roles(tokens: &mut [Token]) -> BTreeSet<String> {
+/// Says of each token what it is, and returns which of them declare the variable they name.
+fn assign_roles(tokens: &mut [Token]) -> BTreeSet<usize> {
     let language: BTreeSet<&str> = LANGUAGE.split_whitespace().collect();
     let mut declared = BTreeSet::new();
     // Where the brackets that are open began.
@@ -268,14 +268,11 @@ fn assign_roles(tokens: &mut [Token]) -> BTreeSet<String> {
         tokens[at].role = role;
     }
     assert!(open.is_empty(), "a bracket is open at the end of the scripts");
-    let mut declare = |tokens: &[Token]| {
-        declared.extend(tokens.iter().filter(|token| is_variable(token)).map(|token| token.text.clone()))
-    };
     for at in 1..tokens.len() {
         let end = ends.get(&at).copied().unwrap_or(at);
         let is_declared = matches!(&*tokens[at - 1].text, "const" | "let" | "catch");
         if is_declared || tokens.get(end + 1).is_some_and(|token| token.text == "=>") {
-            declare(&tokens[at..=end]);
+            declared.extend((at..=end).filter(|&at| is_variable(&tokens[at])));
         }
     }
     declared
@@ -284,27 +281,25 @@ fn assign_roles(tokens: &mut [Token]) -> BTreeSet<String> {
 /// For each token the name it gets, if it gets one: the shortest for what is there most often. Top level variables have
 /// one name everywhere, and so has a variable in all of a top level statement: what hides what does not change. Variables of
 /// different statements share names, by how often their statement has them.
-fn short_names(tokens: &[Token], declared: &BTreeSet<String>) -> Vec<Option<String>> {
+fn short_names(tokens: &[Token], declared: &BTreeSet<usize>) -> Vec<Option<String>> {
     let browser: BTreeSet<&str> = BROWSER.split_whitespace().collect();
     let kept: BTreeSet<&str> = KEPT.split_whitespace().collect();
-    for token in tokens.iter().filter(|token| is_variable(token)) {
-        let of_browser = browser.contains(&*token.text);
-        assert!(
-            declared.contains(&token.text) != of_browser,
-            "declared, or of the browser: {}",
-            place(token)
-        );
-    }
     let renamed =
         |token: &Token| is_variable(token) && !browser.contains(&*token.text) && !kept.contains(&*token.text);
     let statements = statements(tokens);
-    let top: BTreeSet<String> =
-        statements.iter().flat_map(|range| top_level(&tokens[range.clone()])).collect();
+    let top: BTreeSet<&str> = statements.iter().flat_map(|range| top_level(&tokens[range.clone()])).collect();
     // What needs a name: a top level variable, or the variable that is the nth most frequent one in its statement.
     let mut wants: Vec<Option<String>> = vec![None; tokens.len()];
     for range in statements {
+        let own: BTreeSet<&str> = declared.range(range.clone()).map(|&at| &*tokens[at].text).collect();
+        for token in tokens[range.clone()].iter().filter(|token| is_variable(token)) {
+            let name = &*token.text;
+            let is_ours = own.contains(name) || top.contains(name);
+            assert!(is_ours != browser.contains(name), "declared, or of the browser: {}", place(token));
+        }
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for token in tokens[range.clone()].iter().filter(|token| renamed(token) && !top.contains(&token.text))
+        for token in
+            tokens[range.clone()].iter().filter(|token| renamed(token) && !top.contains(&*token.text))
         {
             *counts.entry(&token.text).or_default() += 1;
         }
@@ -345,12 +340,12 @@ fn statements(tokens: &[Token]) -> Vec<Range<usize>> {
 }
 
 /// What a statement declares outside of its blocks and functions.
-fn top_level(statement: &[Token]) -> Vec<String> {
+fn top_level(statement: &[Token]) -> Vec<&str> {
     let is_declaration = matches!(&*statement[0].text, "const" | "let");
     let end = statement.iter().position(|token| token.text == "=").unwrap_or(statement.len());
     statement[..if is_declaration { end } else { 0 }]
         .iter()
         .filter(|token| is_variable(token))
-        .map(|token| token.text.clone())
+        .map(|token| &*token.text)
         .collect()
 }

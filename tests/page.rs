@@ -90,6 +90,7 @@ fn scripts_get_shorter_and_do_the_same() {
     for doubtful in [
         "const a = 1\nconst b = 2;\n",
         "unknown(1);\n",
+        "const f = x => x;\nconst g = () => x;\n",
         "const Math = 1;\n",
         "const a = { b() {} };\n",
         "class A {}\n",

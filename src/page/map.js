@@ -66,7 +66,8 @@ function layer(nodes, edges) {
 	};
 	const inOrder = [...nodes.values()].sort((a, b) => a.in.length - b.in.length || order(a.id, b.id));
 	inOrder.forEach(node => node.mark || visit(node));
-	for (let round = 0, moved = true; moved && round < nodes.size; round++) {
+	let moved = true;
+	for (let round = 0; moved && round < nodes.size; round++) {
 		moved = false;
 		for (const { source, target, back } of edges) {
 			if (!back && target.layer <= source.layer) {

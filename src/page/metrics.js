@@ -64,7 +64,8 @@ function take(text, came) {
 	for (const family of families.values()) family.series.length = 0;
 	let family = null;
 	let count = 0;
-	for (let at = 0, end; at < text.length; at = end + 1) {
+	let end = 0;
+	for (let at = 0; at < text.length; at = end + 1) {
 		end = text.indexOf('\n', at);
 		if (end < 0) end = text.length;
 		if (text.charCodeAt(at) === 35) {
@@ -116,7 +117,8 @@ function remember(history, value) {
 function quantile(q, buckets) {
 	const total = buckets.at(-1)?.[1];
 	if (!(total > 0)) return NaN;
-	let low = 0, below = 0;
+	let low = 0;
+	let below = 0;
 	for (const [bound, count] of buckets) {
 		if (count >= q * total) {
 			if (bound === Infinity) return low;

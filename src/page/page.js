@@ -211,7 +211,8 @@ function drawRows() {
 		say(under, c.under, c.under);
 		COLUMNS.forEach(([, field, , format, remarkable, bad], at) => {
 			if (!at) return;
-			const cell = row.cells[at], value = c[field];
+			const cell = row.cells[at];
+			const value = c[field];
 			say(cell.lastChild, format(value) + (at === 5 && value >= 0.005 ? ' ' + c.stalls : ''));
 			cell.className = value >= bad ? 'bad' : value >= remarkable ? 'warn' : value ? '' : 'nil';
 		});
