@@ -486,6 +486,15 @@ pub const LOG_FILES_PER_CONTAINER: usize = 32;
 /// Memory of all patterns together. What a container takes is some 10 KiB, at its caps 2 MiB: beyond this no more are learned.
 pub const LOG_PATTERN_BYTES: usize = 32 << 20;
 
+/// The longest pause between two looks for processes in a container that has none.
+pub const DESERTED_PAUSE: Duration = Duration::from_secs(60);
+
+/// Within which all containers are looked into for logs they write themselves; those just made come first.
+pub const LOG_LOOK_TIME: Duration = Duration::from_secs(60);
+
+/// Containers looked into for such logs in one refresh, if there are more than find their turn in that time.
+pub const LOG_LOOKS_AT_LEAST: usize = 16;
+
 /// Processes and open files looked at in one refresh for logs that containers write themselves; some 2 us each.
 pub const LOG_FILES_LOOKED_AT: usize = 2_048;
 

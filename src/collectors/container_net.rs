@@ -10,9 +10,10 @@ use std::os::unix::fs::MetadataExt;
 
 use super::{Collector, Need, Opened, Spec, When};
 use crate::args::Enable;
+use crate::containers::InstanceId;
 use crate::containers::ledger::Ledger;
+use crate::containers::owners::Deserted;
 use crate::containers::sweep::{Slice, Sweep};
-use crate::containers::{InstanceId, owners};
 use crate::error::{Context, Result};
 use crate::event::Event;
 use crate::host::{Host, read_bounded};
@@ -77,6 +78,7 @@ struct ContainerNet {
     host: u64,
     /// A process of each container, and the namespace it is in.
     homes: HashMap<InstanceId, Home>,
+    deserted: Deserted,
     namespaces: BTreeMap<u64, Namespace>,
     names: Names,
     ledger: Ledger<COUNTERS>,
@@ -133,6 +135,7 @@ fn open(world: &mut World) -> Result<Opened> {
     Ok(Opened::Ready(Box::new(ContainerNet {
         host,
         homes: HashMap::new(),
+        deserted: Deserted::default(),
         namespaces: BTreeMap::new(),
         names: Names::default(),
         ledger: Ledger::default(),
@@ -157,7 +160,7 @@ impl ContainerNet {
         // Whoever has that number now: what counts is the namespace it is in.
         let is_there = |home: &&Home| namespace_of(&world.host, home.pid) == Some(home.namespace);
         let home = self.homes.get(&id).filter(is_there).copied().or_else(|| {
-            let mut pids = owners::processes(world, instance).into_iter();
+            let mut pids = self.deserted.processes(world, id, instance).into_iter();
             pids.find_map(|pid| Some(Home { pid, namespace: namespace_of(&world.host, pid)? }))
         });
         match home {
@@ -283,6 +286,7 @@ impl Collector for ContainerNet {
         self.ledger.event(event);
         if let Event::InstanceEnded(id) = event {
             self.homes.remove(id);
+            self.deserted.end_instance(*id);
         }
     }
 

@@ -112,6 +112,11 @@ impl Instance {
         self.ended_ns.is_none()
     }
 
+    /// Whether it has a directory in `place`.
+    pub fn is_in(&self, place: Place) -> bool {
+        self.alive & 1 << place as u8 != 0
+    }
+
     /// Its runtime's id for it: 64 digits, or a name.
     pub fn runtime_id(&self) -> &str {
         &self.runtime_id

@@ -18,6 +18,9 @@ pub type CgroupIds = [u64; Place::ALL.len()];
 /// Bytes of `struct cgroup_ids`.
 pub const CGROUP_IDS: usize = size_of::<CgroupIds>();
 
+/// The first pause of [`Deserted`]: a runtime moves the first process into a new cgroup at once.
+const SHORTEST_PAUSE_NS: u64 = 250_000_000;
+
 /// The container a task in these cgroups (`struct cgroup_ids`) belongs to.
 pub fn instance_of(containers: &Containers, key: &[u8]) -> Option<InstanceId> {
     let mut ids = CgroupIds::default();
@@ -55,7 +58,7 @@ pub fn of_process(world: &World, pid: u32) -> Option<InstanceId> {
 /// On hybrid hosts those of containers may be below their runtime's unit too: [`of_process`] says whose they are.
 pub fn processes(world: &World, instance: &Instance) -> Vec<u32> {
     let mut found = Vec::new();
-    for (_, mount) in world.hierarchies.searched() {
+    for (_, mount) in world.hierarchies.searched().filter(|(place, _)| instance.is_in(*place)) {
         walk::walk(mount, &instance.path, |_, path| {
             let file = mount.join(path.trim_start_matches('/')).join("cgroup.procs");
             let list = read_bounded(&file, limits::KERNEL_FILE_BYTES).unwrap_or_default();
@@ -70,6 +73,46 @@ pub fn processes(world: &World, instance: &Instance) -> Vec<u32> {
         }
     }
     found
+}
+
+/// Containers in which no process was found, each looked into again after a pause that doubles: a container may be made long
+/// before something runs in it, and some are never used.
+#[derive(Debug, Default)]
+pub struct Deserted {
+    /// When to look again, and the pause before that.
+    pauses: HashMap<InstanceId, (MonotonicNs, u64)>,
+}
+
+impl Deserted {
+    /// The processes of an instance, as [`processes`] finds them, or none while there is a pause.
+    pub fn processes(&mut self, world: &World, id: InstanceId, instance: &Instance) -> Vec<u32> {
+        if self.is_paused(id, world.now_ns) {
+            return Vec::new();
+        }
+        let found = processes(world, instance);
+        self.note(id, found.is_empty(), world.now_ns);
+        found
+    }
+
+    fn is_paused(&self, id: InstanceId, now_ns: MonotonicNs) -> bool {
+        self.pauses.get(&id).is_some_and(|(until_ns, _)| now_ns < *until_ns)
+    }
+
+    fn note(&mut self, id: InstanceId, is_empty: bool, now_ns: MonotonicNs) {
+        if !is_empty {
+            self.pauses.remove(&id);
+            return;
+        }
+        let longest_ns = limits::DESERTED_PAUSE.as_nanos() as u64;
+        let (until_ns, pause_ns) = self.pauses.entry(id).or_insert((0, SHORTEST_PAUSE_NS / 2));
+        *pause_ns = (*pause_ns * 2).min(longest_ns);
+        *until_ns = now_ns + *pause_ns;
+    }
+
+    /// Forgets a container.
+    pub fn end_instance(&mut self, id: InstanceId) {
+        self.pauses.remove(&id);
+    }
 }
 
 /// Keys in the kernel that belong to no container, and since when: after a while they make room. Should one count again, nobody
@@ -161,6 +204,26 @@ mod tests {
         assert_eq!(sums.of(id), [109, 1]);
         sums.end_instance(id);
         assert_eq!(sums.of(id), [0, 0]);
+    }
+
+    #[test]
+    fn who_finds_nobody_looks_less_and_less_often() {
+        let (id, other) = (InstanceId::for_test(1), InstanceId::for_test(2));
+        let mut deserted = Deserted::default();
+        let (mut now_ns, mut looks, second) = (0, 0, 1_000_000_000);
+        while now_ns < 600 * second {
+            if !deserted.is_paused(id, now_ns) {
+                looks += 1;
+                deserted.note(id, true, now_ns);
+            }
+            assert!(!deserted.is_paused(other, now_ns));
+            now_ns += second;
+        }
+        assert_eq!(looks, 17, "within the first minute eight times, then once a minute");
+        deserted.note(id, false, now_ns);
+        assert!(!deserted.is_paused(id, now_ns));
+        deserted.note(id, true, now_ns);
+        assert!(deserted.is_paused(id, now_ns) && !deserted.is_paused(id, now_ns + second));
     }
 
     #[test]

@@ -12,6 +12,12 @@ pub fn id_of(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().map(|metadata| metadata.ino())
 }
 
+/// Whether no directory is in this one: the kernel counts a link for its name, one for its `.`, and one for each in it (kernfs).
+/// That is much less work than a list of its files. File systems that do not count say 1, of which nothing follows.
+fn is_leaf(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.nlink() == 2)
+}
+
 /// How a walk went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Walked {
@@ -45,7 +51,11 @@ fn descend(
     walked: &mut Walked,
     visit: &mut impl FnMut(u64, &str),
 ) {
-    let entries = match fs::read_dir(mount.join(path.trim_start_matches('/'))) {
+    let directory = mount.join(path.trim_start_matches('/'));
+    if is_leaf(&directory) {
+        return;
+    }
+    let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         // A directory that vanished is no error; without descriptors to look, nothing is known about what is in there.
         Err(error) => {

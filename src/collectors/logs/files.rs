@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs;
 use std::os::fd::RawFd;
+use std::path::PathBuf;
 
 use super::sources::SourceId;
 use crate::args::logs::Glob;
 use crate::containers::identity::LogFormat;
+use crate::containers::owners::Deserted;
 use crate::containers::sweep::Slice;
 use crate::containers::{InstanceId, mounts, owners};
 use crate::host::{Host, read_bounded, seen_by};
@@ -245,10 +247,18 @@ impl Files {
     }
 }
 
-/// Finds files that containers' processes have open for writing: a few processes at each refresh, all in their turn.
+/// Finds files that containers' processes have open for writing: at each refresh in all young containers, and in so many of the
+/// others that each has its turn within [`limits::LOG_LOOK_TIME`].
 #[derive(Default)]
 pub struct OpenFiles {
+    /// Those that began not long ago, with the time at which they are no longer young; who was looked into goes to the back.
+    young: VecDeque<(InstanceId, MonotonicNs)>,
+    /// Those whose turn is still to come.
     queue: VecDeque<InstanceId>,
+    /// How many those were when the first had its turn.
+    all: usize,
+    looked_ns: MonotonicNs,
+    deserted: Deserted,
 }
 
 /// A file somebody writes.
@@ -262,55 +272,98 @@ pub struct OpenFile {
 }
 
 impl OpenFiles {
-    /// Looks at the next processes, those of new containers first; goes on with the rest in the next call.
+    /// Looks into the next containers, each time as long as a [`Slice`] for young ones and for others.
     pub fn look(&mut self, world: &World, globs: &[Glob]) -> Vec<OpenFile> {
-        if self.queue.is_empty() {
-            self.queue.extend(world.containers.living().map(|(id, ..)| id));
-        }
-        let host_mounts = mounts_of(&world.host, 1);
-        let mut budget = limits::LOG_FILES_LOOKED_AT;
-        let mut found = Vec::new();
+        let mut view = View {
+            world,
+            globs,
+            host_mounts: mounts_of(&world.host, 1),
+            budget: limits::LOG_FILES_LOOKED_AT,
+            found: Vec::new(),
+        };
         let mut slice = Slice::begin();
-        while budget > 0
-            && slice.has_room()
-            && let Some(id) = self.queue.pop_front()
-        {
-            let Some(instance) = world.containers.instance(id).filter(|instance| instance.is_alive()) else {
-                continue;
-            };
-            slice.count();
-            let mut pids = owners::processes(world, instance);
-            // The root of the process that came first lasts longest.
-            pids.sort_unstable();
-            // On hybrid hosts the processes of containers are listed for their runtime's unit too.
-            let is_shared = instance.runtime.is_unit() && world.hierarchies.layout() == "hybrid";
-            // Some processes of a container with thousands tell enough.
-            for (number, &pid) in pids.iter().take(limits::LOG_PROCESSES_LOOKED_AT).enumerate() {
-                if number >= PROCESSES_AT_LEAST && slice.is_late() {
-                    break;
-                }
-                let paths = written(&world.host, pid, globs, &mut budget);
-                if paths.is_empty() || is_shared && owners::of_process(world, pid) != Some(id) {
-                    continue;
-                }
-                let mounts = mounts_of(&world.host, pid);
-                let is_at_home = host_mounts.is_some() && mounts == host_mounts;
-                let root = || {
-                    let first = pids.iter().find(|&&first| mounts_of(&world.host, first) == mounts);
-                    first.copied().unwrap_or(pid)
-                };
-                found.extend(paths.into_iter().map(|label| {
-                    let path = if is_at_home { label.clone() } else { seen_by(root(), &label) };
-                    OpenFile { instance: id, label, path }
-                }));
+        for _ in 0..self.young.len() {
+            let Some(young) = self.young.pop_front_if(|_| view.budget > 0 && slice.has_room()) else { break };
+            if young.1 > world.now_ns {
+                view.look_into(young.0, &mut self.deserted, &mut slice);
+                self.young.push_back(young);
             }
         }
-        found
+        let mut slice = Slice::begin();
+        for _ in 0..self.share(world) {
+            let Some(id) = self.queue.pop_front_if(|_| view.budget > 0 && slice.has_room()) else { break };
+            view.look_into(id, &mut self.deserted, &mut slice);
+        }
+        view.found
     }
 
-    /// A container that was just made comes first.
-    pub fn begin(&mut self, instance: InstanceId) {
-        self.queue.push_front(instance);
+    /// How many of the queue are due.
+    fn share(&mut self, world: &World) -> usize {
+        if self.queue.is_empty() {
+            self.queue.extend(world.containers.living().map(|(id, ..)| id));
+            self.all = self.queue.len();
+        }
+        let time_ns = limits::LOG_LOOK_TIME.as_nanos() as u64;
+        let since_ns = world.now_ns.saturating_sub(self.looked_ns).min(time_ns);
+        self.looked_ns = world.now_ns;
+        let share = (self.all as u64 * since_ns).div_ceil(time_ns) as usize;
+        share.max(limits::LOG_LOOKS_AT_LEAST)
+    }
+
+    /// A container has begun: what it writes is looked for at once, and again and again for a while.
+    pub fn begin(&mut self, instance: InstanceId, now_ns: MonotonicNs) {
+        self.young.push_back((instance, now_ns + limits::LOG_LOOK_TIME.as_nanos() as u64));
+    }
+
+    /// Forgets a container.
+    pub fn end_instance(&mut self, instance: InstanceId) {
+        self.deserted.end_instance(instance);
+        self.young.retain(|(id, _)| *id != instance);
+    }
+}
+
+/// One refresh's looking around.
+struct View<'a> {
+    world: &'a World,
+    globs: &'a [Glob],
+    host_mounts: Option<PathBuf>,
+    /// Processes and files that may still be looked at.
+    budget: usize,
+    found: Vec<OpenFile>,
+}
+
+impl View<'_> {
+    fn look_into(&mut self, id: InstanceId, deserted: &mut Deserted, slice: &mut Slice) {
+        let world = self.world;
+        let Some(instance) = world.containers.instance(id).filter(|instance| instance.is_alive()) else {
+            return;
+        };
+        slice.count();
+        let mut pids = deserted.processes(world, id, instance);
+        // The root of the process that came first lasts longest.
+        pids.sort_unstable();
+        // On hybrid hosts the processes of containers are listed for their runtime's unit too.
+        let is_shared = instance.runtime.is_unit() && world.hierarchies.layout() == "hybrid";
+        // Some processes of a container with thousands tell enough.
+        for (number, &pid) in pids.iter().take(limits::LOG_PROCESSES_LOOKED_AT).enumerate() {
+            if number >= PROCESSES_AT_LEAST && slice.is_late() {
+                break;
+            }
+            let paths = written(&world.host, pid, self.globs, &mut self.budget);
+            if paths.is_empty() || is_shared && owners::of_process(world, pid) != Some(id) {
+                continue;
+            }
+            let mounts = mounts_of(&world.host, pid);
+            let is_at_home = self.host_mounts.is_some() && mounts == self.host_mounts;
+            let root = || {
+                let first = pids.iter().find(|&&first| mounts_of(&world.host, first) == mounts);
+                first.copied().unwrap_or(pid)
+            };
+            self.found.extend(paths.into_iter().map(|label| {
+                let path = if is_at_home { label.clone() } else { seen_by(root(), &label) };
+                OpenFile { instance: id, label, path }
+            }));
+        }
     }
 }
 
@@ -366,7 +419,7 @@ fn answers_at_once(kind: &str) -> bool {
     mounts::LOCAL.contains(&kind) || matches!(kind, "overlay" | "tmpfs" | "aufs")
 }
 
-fn mounts_of(host: &Host, pid: u32) -> Option<std::path::PathBuf> {
+fn mounts_of(host: &Host, pid: u32) -> Option<PathBuf> {
     fs::read_link(host.proc(&format!("{pid}/ns/mnt"))).ok()
 }
 

@@ -344,12 +344,15 @@ impl Collector for Logs {
                 self.owners.begin(&world.containers, id);
                 self.move_files(world, id);
                 self.follow_outputs(world, id);
-                self.open_files.begin(id);
+                if self.is_settled {
+                    self.open_files.begin(id, world.now_ns);
+                }
             }
             Event::InstanceEnded(id) => {
                 self.began_s.remove(&id);
                 self.owners.end_instance(&world.containers, id, world.now_ns);
                 self.files.end_instance(id);
+                self.open_files.end_instance(id);
             }
             Event::IdentityEnded(identity) => {
                 self.owners.end(identity);
