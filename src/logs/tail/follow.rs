@@ -116,6 +116,13 @@ impl Follow {
         now_ns < self.paused_until_ns
     }
 
+    /// Whether inotify tells of whatever happens to it: no link leads there from a directory that has no watch, and no file is on
+    /// its way out, which takes time and no event.
+    pub fn is_watched(&self) -> bool {
+        let has_links = self.place.as_ref().is_none_or(Place::has_links);
+        self.watch.is_some() && !has_links && self.segments.len() == usize::from(self.present)
+    }
+
     /// Open files.
     pub fn open_files(&self) -> usize {
         self.segments.iter().filter(|segment| segment.file.is_some()).count()

@@ -1,7 +1,7 @@
 //! Follows log files: from paths to whole records, each exactly once, through rotation, truncation and restarts.
 //!
-//! [`Tail::turn`] does a bounded piece of work. A path is looked at when inotify names it, and once a second whatever inotify
-//! says; what is new is read with pread(2) to one buffer for all files. Nothing is kept of a record that has no end yet: it stays
+//! [`Tail::turn`] does a bounded piece of work. A path is looked at when inotify names it, once a second where inotify does not
+//! tell of all that may happen, and every ten seconds where it should; what is new is read with pread(2) to one buffer for all files. Nothing is kept of a record that has no end yet: it stays
 //! in the file and is read again. Files that were renamed are read to their end, and those that came and went between two looks
 //! are found by their names ([`siblings`]).
 
@@ -28,8 +28,11 @@ use watches::{Watched, Watches};
 /// What a caller calls one followed path; the records come under it.
 pub type Key = u64;
 
-/// How often every path is looked at, whatever inotify says.
+/// How often paths are looked at of which inotify does not tell all.
 const CHECK_NS: u64 = 1_000_000_000;
+
+/// Of the others, each has its turn at one of so many checks: hard links and lost events are rare, and containers many.
+const CHECKS: usize = 10;
 
 /// After news from inotify, how long no more is asked for: a busy writer would wake nodeprobe for each line.
 const BATCH_NS: u64 = 100_000_000;
@@ -127,6 +130,7 @@ pub struct Tail {
     /// Paths of these positions, the oldest first, and until when they are kept; from an earlier life, since the first turn.
     forgotten: VecDeque<(MonotonicNs, Rc<str>)>,
     next_check_ns: MonotonicNs,
+    checks: usize,
     muted_until_ns: MonotonicNs,
     open_files: usize,
     unwatched: usize,
@@ -155,6 +159,7 @@ impl Tail {
             saved,
             forgotten,
             next_check_ns: 0,
+            checks: 0,
             muted_until_ns: 0,
             open_files: 0,
             unwatched: 0,
@@ -313,9 +318,13 @@ impl Tail {
         if now_ns >= self.next_check_ns {
             self.next_check_ns = now_ns + CHECK_NS;
             self.drop_saved(now_ns);
+            self.checks += 1;
             for slot in 0..self.slots.len() {
-                if self.slots[slot].as_ref().is_some_and(|follow| follow.ending || !follow.is_paused(now_ns))
-                {
+                let has_turn = slot % CHECKS == self.checks % CHECKS;
+                let is_due = |follow: &Follow| {
+                    follow.ending || (!follow.is_paused(now_ns) && (has_turn || !follow.is_watched()))
+                };
+                if self.slots[slot].as_deref().is_some_and(is_due) {
                     self.enqueue(slot, Some(false));
                 }
             }
