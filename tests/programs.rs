@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use support::{ANSWER, Agent, BINARY, Metrics, TempDir, compile_bpf, run, run_command, until};
 
@@ -55,18 +55,12 @@ fn count(metrics: &Metrics, name: &str, labels: &[(&str, &str)]) -> f64 {
     metrics.value(&format!("ebpf_exporter_{name}"), labels).unwrap_or(0.0)
 }
 
-/// A scrape in which the metric has come to `expected`, and for which all maps were read after this was called: those of a
-/// scrape before may have been read one before and one after what was to be counted.
+/// A scrape in which the metric has come to `expected`.
 #[track_caller]
 fn until_count(agent: &Agent, name: &str, labels: &[(&str, &str)], expected: f64) -> Metrics {
-    let began = Instant::now();
     until(&format!("{name} is {expected}"), ANSWER, || {
-        let since = began.elapsed().as_secs_f64();
         let metrics = agent.scrape();
-        let of_programs = |name: &str| metrics.value(name, &[("collector", "programs")]);
-        let ended_before = of_programs("nodeprobe_collector_last_success_age_seconds")?;
-        let is_new = ended_before + of_programs("nodeprobe_collector_seconds")? < since;
-        (is_new && count(&metrics, name, labels) == expected).then_some(metrics)
+        (count(&metrics, name, labels) == expected).then_some(metrics)
     })
 }
 

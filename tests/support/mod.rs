@@ -50,6 +50,9 @@ pub fn until<T>(what: &str, patience: Duration, mut poll: impl FnMut() -> Option
     }
 }
 
+/// Longer than any refresh is taken for fresh, and than one that comes behind an answer takes.
+const FRESH: Duration = Duration::from_secs(3);
+
 /// An agent that serves on a port of its own; killed when dropped.
 pub struct Agent {
     child: Child,
@@ -138,9 +141,24 @@ impl Agent {
         client.response()
     }
 
-    /// The metrics, parsed.
+    /// The metrics, parsed, with nothing from before this call: a scrape soon after another, or after one that took long, may
+    /// show what was read for that one.
     #[track_caller]
     pub fn scrape(&self) -> Metrics {
+        let began = Instant::now();
+        loop {
+            let metrics = self.scrape_once();
+            // Those that wait for something else never come to be fresh.
+            if metrics.oldest_refresh() <= began.elapsed().as_secs_f64() || began.elapsed() > FRESH {
+                return metrics;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The metrics as one request gets them, parsed.
+    #[track_caller]
+    pub fn scrape_once(&self) -> Metrics {
         let response = self.get("/metrics");
         assert_eq!(response.status, 200, "{}", response.text());
         Metrics::parse(response.text())
@@ -590,6 +608,18 @@ impl Metrics {
     /// All series of this name.
     pub fn series(&self, name: &str) -> Vec<&Series> {
         self.series.iter().filter(|series| series.name == name).collect()
+    }
+
+    /// How long ago the last refresh began that no other of those that work is older than, in seconds.
+    fn oldest_refresh(&self) -> f64 {
+        let ages =
+            self.series("nodeprobe_collector_last_success_age_seconds").into_iter().filter_map(|age| {
+                let collector = [("collector", age.label("collector"))];
+                let is_up = self.value("nodeprobe_collector_up", &collector) == Some(1.0);
+                let took = self.value("nodeprobe_collector_seconds", &collector).unwrap_or(0.0);
+                is_up.then_some(age.value + took)
+            });
+        ages.fold(0.0, f64::max)
     }
 
     /// Every series there is.
