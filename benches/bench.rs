@@ -348,14 +348,22 @@ fn scrape(options: &Options) -> io::Result<()> {
 /// What many containers cost per interval, beside what reading their files costs anybody.
 fn containers(options: &Options) -> io::Result<()> {
     let interval_s = if options.quick { 5 } else { 15 };
-    for (count, goal_ms) in [(200, 8.0), (1000, 40.0)] {
+    for (count, is_inhabited, goal_ms) in
+        [(200, true, 8.0), (1000, true, 40.0), (200, false, 8.0), (1000, false, 40.0)]
+    {
         clean_up();
+        let mut processes = Processes::default();
         for number in 0..count {
-            make_container(&container_id(number), &format!("bench-{number}"))?;
+            let id = container_id(number);
+            make_container(&id, &format!("bench-{number}"))?;
+            if is_inhabited {
+                processes.start_in(&id)?;
+            }
         }
         let agent = Agent::start(options, &[&format!("--interval={interval_s}s")])?;
         let mut client = Client::open(agent.address)?;
-        let name = |what: &str| format!("containers: {count}: {what}");
+        let kind = if is_inhabited { "" } else { " empty" };
+        let name = |what: &str| format!("containers: {count}{kind}: {what}");
         client.get(true)?;
         let mut costs = Vec::new();
         let mut next = Instant::now() + Duration::from_secs(interval_s);
@@ -464,6 +472,32 @@ fn make_container(id: &str, name: &str) -> io::Result<()> {
         fs::create_dir_all(directory)?;
     }
     Ok(())
+}
+
+/// Processes in containers that do nothing; they end with this.
+#[derive(Default)]
+struct Processes(Vec<Child>);
+
+impl Processes {
+    fn start_in(&mut self, id: &str) -> io::Result<()> {
+        let process = Command::new("sleep").arg("infinity").spawn()?;
+        let pid = process.id().to_string();
+        self.0.push(process);
+        // Not every v1 hierarchy takes a process without more ado; those that count do.
+        container_directories(id)
+            .iter()
+            .for_each(|cgroup| drop(fs::write(cgroup.join("cgroup.procs"), &pid)));
+        Ok(())
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        for process in &mut self.0 {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
 }
 
 /// Removes all that any run of this bench ever left, and stops its agent.
