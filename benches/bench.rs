@@ -511,6 +511,8 @@ fn clean_up() {
         let parent = mount.join("docker");
         for entry in fs::read_dir(&parent).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(MARK) {
+                let inner = fs::read_dir(entry.path()).into_iter().flatten().flatten();
+                inner.for_each(|inner| drop(fs::remove_dir(inner.path())));
                 let _ = fs::remove_dir(entry.path());
             }
         }

@@ -69,7 +69,31 @@ pub fn stalls(options: &Options) -> io::Result<()> {
         after(&name, &agent, &mut client)?;
     }
     clean_up();
+    nested(options, count)?;
+    clean_up();
     processes(options, count)
+}
+
+/// As many cgroups, a hundred in each container: as of a runtime within a runtime.
+fn nested(options: &Options, count: u32) -> io::Result<()> {
+    let inner: Vec<PathBuf> = (0..100)
+        .flat_map(|number| container_directories(&container_id(number)))
+        .flat_map(|directory| (0..100).map(move |number| directory.join(format!("inner-{number}"))))
+        .collect();
+    let result = (|| {
+        for number in 0..100 {
+            make_container(&container_id(number), &format!("bench-{number}"))?;
+        }
+        inner.iter().try_for_each(fs::create_dir)?;
+        let agent = Agent::start(options, &[])?;
+        let mut client = Client::open(agent.address)?;
+        client.get(true)?;
+        let name = "10000 cgroups in 100 containers";
+        scrapes(name, &agent, &mut client, count)?;
+        after(name, &agent, &mut client)
+    })();
+    inner.iter().for_each(|directory| drop(fs::remove_dir(directory)));
+    result
 }
 
 /// As many processes as there may be without taking the rest of the machine's ids, up to 50,000, in one container.
