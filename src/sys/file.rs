@@ -45,8 +45,9 @@ pub fn open_below(root: &Path, relative: &Path) -> io::Result<File> {
     Ok(unsafe { File::from_raw_fd(opened as i32) })
 }
 
-/// When a file was made, in seconds since 1970, as its file system remembers it, or else when it was changed last (statx(2)).
-pub fn birth_s(path: &Path) -> Option<u64> {
+/// When a file was made, in seconds since 1970, and whether its file system remembers it: if not, it is when the file was changed
+/// last (statx(2)).
+pub fn birth_s(path: &Path) -> Option<(u64, bool)> {
     let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
     // SAFETY: all zeros are a valid value of this struct of numbers.
     let mut status: libc::statx = unsafe { std::mem::zeroed() };
@@ -57,7 +58,7 @@ pub fn birth_s(path: &Path) -> Option<u64> {
     };
     let has_birth = status.stx_mask & libc::STATX_BTIME != 0;
     let time = if has_birth { status.stx_btime } else { status.stx_mtime };
-    (result == 0).then_some(time.tv_sec.try_into().ok()?)
+    (result == 0).then_some((time.tv_sec.try_into().ok()?, has_birth))
 }
 
 #[cfg(test)]
@@ -88,7 +89,7 @@ mod tests {
             }
         }
         let now_s = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-        assert!(birth_s(&root.join("a/b/file")).is_some_and(|born_s| born_s.abs_diff(now_s) < 60));
+        assert!(birth_s(&root.join("a/b/file")).is_some_and(|(born_s, _)| born_s.abs_diff(now_s) < 60));
         assert_eq!(birth_s(&root.join("none")), None);
         fs::remove_dir_all(&root).unwrap();
     }

@@ -289,6 +289,7 @@ impl OpenFiles {
                 self.young.push_back(young);
             }
         }
+        view.budget = limits::LOG_FILES_LOOKED_AT;
         let mut slice = Slice::begin();
         for _ in 0..self.share(world) {
             let Some(id) = self.queue.pop_front_if(|_| view.budget > 0 && slice.has_room()) else { break };
@@ -312,6 +313,7 @@ impl OpenFiles {
 
     /// A container has begun: what it writes is looked for at once, and again and again for a while.
     pub fn begin(&mut self, instance: InstanceId, now_ns: MonotonicNs) {
+        self.young.retain(|(id, _)| *id != instance);
         self.young.push_back((instance, now_ns + limits::LOG_LOOK_TIME.as_nanos() as u64));
     }
 

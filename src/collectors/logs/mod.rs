@@ -150,6 +150,8 @@ struct Logs {
     sources: Sources,
     /// When instances were noticed, in seconds since 1970; 0 for those from before the start.
     began_s: HashMap<InstanceId, u64>,
+    /// When this was opened, in seconds since 1970.
+    opened_s: u64,
     /// The first refresh is over.
     is_settled: bool,
     /// Until when an earlier life has looked, in seconds since 1970; 0 without one.
@@ -190,6 +192,7 @@ fn open(world: &mut World) -> Result<Opened> {
         journals,
         owners: Owners::default(),
         began_s: HashMap::new(),
+        opened_s: clock::wall_s(),
         is_settled: false,
         looked_s: if is_found { saved_s } else { 0 },
         now_ns: clock::monotonic_ns(),
@@ -236,12 +239,16 @@ impl Logs {
     }
 
     /// Where reading a file of an instance begins if nothing is known of it: a file that is older than the container's life, or was
-    /// there before us, has said what it has said.
+    /// there before us, has said what it has said. One that a container made since then is new, however old that is.
     fn start(&self, world: &World, id: InstanceId, path: &str, of_new: Start) -> Start {
         let began_s = self.began_s.get(&id).copied().unwrap_or(0);
-        let born_s = birth_s(&world.host.rootfs(path));
-        let is_older = born_s.is_some_and(|born_s| born_s + AHEAD_S < began_s);
-        if began_s == 0 || is_older { Start::End } else { of_new }
+        let (born_s, is_certain) = birth_s(&world.host.rootfs(path)).unwrap_or_default();
+        let is_new = match began_s {
+            // What was rotated away from it may be older than its youngest file.
+            0 => is_certain && born_s > self.opened_s && of_new == Start::Beginning,
+            _ => born_s + AHEAD_S >= began_s || born_s == 0,
+        };
+        if is_new { of_new } else { Start::End }
     }
 
     fn follow_open_files(&mut self, world: &World) {

@@ -26,7 +26,8 @@ pub struct Source {
 /// All sources.
 pub struct Sources {
     caps: Caps,
-    all: HashMap<SourceId, Source>,
+    /// Boxed: the table keeps the room it once had.
+    all: HashMap<SourceId, Box<Source>>,
     last: SourceId,
     by_name: BTreeMap<(IdentityId, Box<str>), SourceId>,
     /// Those of journald, which are asked for with each entry.
@@ -83,7 +84,7 @@ impl Sources {
         pipeline.freeze(self.is_frozen);
         let source = Source { label: name.1.clone(), identity, pipeline };
         self.last += 1;
-        self.all.insert(self.last, source);
+        self.all.insert(self.last, Box::new(source));
         self.by_name.insert(name, self.last);
         self.last
     }
@@ -110,12 +111,12 @@ impl Sources {
 
     /// All of them, by container and label.
     pub fn iter(&self) -> impl Iterator<Item = &Source> {
-        self.by_name.values().filter_map(|id| self.all.get(id))
+        self.by_name.values().filter_map(|id| self.get(*id))
     }
 
     /// A source.
     pub fn get(&self, id: SourceId) -> Option<&Source> {
-        self.all.get(&id)
+        self.all.get(&id).map(Box::as_ref)
     }
 
     /// Ends messages that wait for more lines.

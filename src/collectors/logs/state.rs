@@ -56,7 +56,7 @@ impl State {
     pub fn load(directory: &Path) -> io::Result<State> {
         match read_bounded(&directory.join(NAME), MAX_BYTES) {
             Ok(text) => {
-                let saved_s = birth_s(&directory.join(NAME)).unwrap_or(0);
+                let saved_s = birth_s(&directory.join(NAME)).map_or(0, |(born_s, _)| born_s);
                 Ok(State { saved_s, ..State::parse(&text) })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(State::default()),

@@ -51,6 +51,9 @@ pub struct Follow {
     pub watch: Option<(i32, Rc<str>)>,
     /// It should have a watch and there is none left.
     pub unwatched: bool,
+    /// Something happened since the last event: a file that is mounted here from elsewhere tells there, one with two names by the
+    /// other, and one that is mapped not at all.
+    is_untold: bool,
     /// It stands in the queue.
     pub queued: bool,
     /// It is to be looked at; with true, because something happened to it.
@@ -92,6 +95,7 @@ impl Follow {
             place: None,
             watch: None,
             unwatched: false,
+            is_untold: false,
             queued: false,
             look: Some(false),
             ending: false,
@@ -116,11 +120,12 @@ impl Follow {
         now_ns < self.paused_until_ns
     }
 
-    /// Whether inotify tells of whatever happens to it: no link leads there from a directory that has no watch, and no file is on
-    /// its way out, which takes time and no event.
+    /// Whether inotify tells of whatever happens to it: no link leads there from a directory that has no watch, no file is on its
+    /// way out, which takes time and no event, and nothing ever happened that it did not tell of.
     pub fn is_watched(&self) -> bool {
         let has_links = self.place.as_ref().is_none_or(Place::has_links);
-        self.watch.is_some() && !has_links && self.segments.len() == usize::from(self.present)
+        let is_settled = self.segments.len() == usize::from(self.present) && self.pause_s == 0;
+        self.watch.is_some() && !has_links && is_settled && !self.is_untold
     }
 
     /// Open files.
@@ -177,6 +182,7 @@ impl Follow {
             self.begin(start, found, now_ns, desk);
         }
         let before = self.segments.back().map(|segment| segment.id);
+        let was = self.state();
         match found {
             Some(seen) => self.stands(seen, touched, now_ns, desk),
             None if self.segments.is_empty() => self.present = false,
@@ -187,6 +193,7 @@ impl Follow {
                 self.present = false;
             }
         }
+        self.is_untold = !touched && (self.is_untold || self.state() != was);
         let current = self.segments.back().filter(|_| self.present).map(|segment| segment.id);
         for segment in &mut self.segments {
             if Some(segment.id) == current {
@@ -201,6 +208,12 @@ impl Follow {
                 segment.observe(Seen::of(&metadata), false, now_ns, &mut desk.counters);
             }
         }
+    }
+
+    /// What a look finds changed if something happened.
+    fn state(&self) -> Option<(Id, u64, i64)> {
+        let current = self.segments.back().filter(|_| self.present)?;
+        Some((current.id, current.size, current.written_ns))
     }
 
     /// The file `seen` is where the path leads.
@@ -550,6 +563,10 @@ impl Follow {
             Err(error) if current && is_absence(&error) => Opened::Later,
             Err(error) if !is_absence(&error) => {
                 desk.starved |= matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+                if error.raw_os_error() == Some(libc::ELOOP) {
+                    // A directory on the way became a link.
+                    self.place = None;
+                }
                 self.complain(&error.to_string(), now_ns, desk);
                 Opened::Later
             }

@@ -182,6 +182,9 @@ impl Tail {
             self.slots.len() - 1
         });
         let restored = self.saved.take(path);
+        if !restored.is_empty() {
+            self.forgotten.retain(|(_, known)| **known != *path);
+        }
         self.slots[slot] = Some(Box::new(Follow::new(key, path, framing, start, restored)));
         self.by_key.insert(key, slot);
         self.enqueue(slot, Some(false));
@@ -366,7 +369,7 @@ impl Tail {
         let open = follow.open_files();
         if let Some(touched) = follow.look.take() {
             follow.look(touched, now_ns, &mut self.desk);
-            if self.watch(slot, follow) {
+            if self.watch(slot, follow, touched) {
                 // What happened between the look and the watch.
                 follow.look(true, now_ns, &mut self.desk);
             }
@@ -382,29 +385,35 @@ impl Tail {
         used
     }
 
-    /// Sees that the directory the path leads to is watched; true when it was not.
-    fn watch(&mut self, slot: usize, follow: &mut Follow) -> bool {
+    /// Sees that the directory the path leads to is watched; true when it was not. After an event there is no need to ask the
+    /// kernel whether that still is the directory with the watch.
+    fn watch(&mut self, slot: usize, follow: &mut Follow, touched: bool) -> bool {
         let Some(place) = &follow.place else {
             return false;
         };
-        let (directory, name) = place::split(&place.real);
-        let directory = self.desk.host.rootfs(directory);
-        if let Some((watch, real)) = &follow.watch {
-            if *real == place.real && self.watches.is_of(*watch, &directory) {
-                return false;
-            }
-            self.watches.remove(*watch, place::split(real).1, slot);
-            follow.watch = None;
+        let is_watch = |(watch, real): &(i32, Rc<str>)| *real == place.real && self.watches.is_watch(*watch);
+        if touched && follow.watch.as_ref().is_some_and(is_watch) {
+            return false;
         }
-        let watched = self.watches.add(&directory, name, slot);
+        let (directory, name) = place::split(&place.real);
+        let watched = self.watches.add(&self.desk.host.rootfs(directory), name, slot);
         self.unwatched -= usize::from(follow.unwatched);
         follow.unwatched = watched == Watched::NoneLeft;
         self.unwatched += usize::from(follow.unwatched);
-        let Watched::Yes(watch) = watched else {
-            return false;
+        let new = match watched {
+            Watched::Yes(watch) => Some((watch, Rc::clone(&place.real))),
+            _ => None,
         };
-        follow.watch = Some((watch, place.real.clone()));
-        true
+        let entry = |known: &(i32, Rc<str>)| (known.0, place::split(&known.1).1.to_owned());
+        let old = std::mem::replace(&mut follow.watch, new);
+        let (old, new) = (old.as_ref().map(entry), follow.watch.as_ref().map(entry));
+        if old == new {
+            return false;
+        }
+        if let Some((watch, name)) = old {
+            self.watches.remove(watch, &name, slot);
+        }
+        new.is_some()
     }
 
     fn drop_saved(&mut self, now_ns: MonotonicNs) {
@@ -414,8 +423,11 @@ impl Tail {
     }
 
     fn forget(&mut self, slot: usize, follow: &Follow, now_ns: MonotonicNs) {
-        follow.entries().into_iter().for_each(|entry| self.saved.add(&follow.path, entry));
-        self.forgotten.push_back((now_ns + SAVED_NS, Rc::clone(&follow.path)));
+        // Nobody goes on in a directory that is gone, as most are with their containers.
+        if self.desk.host.rootfs(place::split(&follow.path).0).exists() {
+            follow.entries().into_iter().for_each(|entry| self.saved.add(&follow.path, entry));
+            self.forgotten.push_back((now_ns + SAVED_NS, Rc::clone(&follow.path)));
+        }
         if self.forgotten.len() > SAVED_PATHS
             && let Some((_, oldest)) = self.forgotten.pop_front()
         {

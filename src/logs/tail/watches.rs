@@ -1,25 +1,21 @@
 //! Directories watched for what happens to files in them: one watch each, however many files are followed there.
+//!
+//! The kernel knows best which directory a path leads to: it is asked again and again, and says the same number for the same.
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::sys::inotify::{Inotify, Touch};
 
-/// One watched directory.
-#[derive(Debug, Default)]
-struct Directory {
-    paths: Vec<PathBuf>,
-    /// Who follows the entry of a name.
-    names: HashMap<Box<[u8]>, Vec<usize>>,
-}
+/// Of one watched directory: who follows the entry of a name.
+type Directory = HashMap<Box<[u8]>, Vec<usize>>;
 
 /// All watches.
 #[derive(Debug)]
 pub struct Watches {
     inotify: Option<Inotify>,
     directories: HashMap<i32, Directory>,
-    by_path: HashMap<PathBuf, i32>,
     /// Directories at most.
     limit: usize,
 }
@@ -42,7 +38,7 @@ impl Watches {
     /// None yet, and never more than `limit`. Without inotify every wish is refused.
     pub fn new(limit: usize) -> Watches {
         let inotify = if limit > 0 { Inotify::open().ok() } else { None };
-        Watches { inotify, directories: HashMap::new(), by_path: HashMap::new(), limit }
+        Watches { inotify, directories: HashMap::new(), limit }
     }
 
     /// The descriptor that becomes readable when something happened.
@@ -60,22 +56,18 @@ impl Watches {
         let Some(inotify) = &self.inotify else {
             return Watched::NoneLeft;
         };
-        let watch = match self.by_path.get(directory) {
-            Some(watch) => *watch,
-            None if self.directories.len() >= self.limit => return Watched::NoneLeft,
-            None => match inotify.watch_files(directory) {
-                Ok(watch) => watch,
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::ENOMEM)) => {
-                    return Watched::NoneLeft;
-                }
-                Err(_) => return Watched::NotThere,
-            },
+        let watch = match inotify.watch_files(directory) {
+            Ok(watch) => watch,
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::ENOMEM)) => {
+                return Watched::NoneLeft;
+            }
+            Err(_) => return Watched::NotThere,
         };
-        let entry = self.directories.entry(watch).or_default();
-        if self.by_path.insert(directory.to_owned(), watch).is_none() {
-            entry.paths.push(directory.to_owned());
+        if self.directories.len() >= self.limit && !self.is_watch(watch) {
+            inotify.unwatch(watch);
+            return Watched::NoneLeft;
         }
-        let followers = entry.names.entry(name.as_bytes().into()).or_default();
+        let followers = self.directories.entry(watch).or_default().entry(name.as_bytes().into()).or_default();
         if !followers.contains(&follower) {
             followers.push(follower);
         }
@@ -87,13 +79,13 @@ impl Watches {
         let Some(directory) = self.directories.get_mut(&watch) else {
             return;
         };
-        if let Some(followers) = directory.names.get_mut(name.as_bytes()) {
+        if let Some(followers) = directory.get_mut(name.as_bytes()) {
             followers.retain(|other| *other != follower);
             if followers.is_empty() {
-                directory.names.remove(name.as_bytes());
+                directory.remove(name.as_bytes());
             }
         }
-        if directory.names.is_empty() {
+        if directory.is_empty() {
             self.end(watch);
         }
     }
@@ -102,9 +94,6 @@ impl Watches {
         let directory = self.directories.remove(&watch)?;
         if let Some(inotify) = &self.inotify {
             inotify.unwatch(watch);
-        }
-        for path in &directory.paths {
-            self.by_path.remove(path);
         }
         Some(directory)
     }
@@ -118,8 +107,7 @@ impl Watches {
             while reads < READS
                 && inotify.read_files(|touch| match touch {
                     Touch::Entry(watch, name) => {
-                        let followers =
-                            directories.get(&watch).and_then(|directory| directory.names.get(name));
+                        let followers = directories.get(&watch).and_then(|directory| directory.get(name));
                         followers.into_iter().flatten().for_each(|follower| each(Some(*follower)));
                     }
                     Touch::Ended(watch) => ended.push(watch),
@@ -131,12 +119,12 @@ impl Watches {
         }
         for watch in ended {
             let directory = self.end(watch).unwrap_or_default();
-            directory.names.values().flatten().for_each(|follower| each(Some(*follower)));
+            directory.values().flatten().for_each(|follower| each(Some(*follower)));
         }
     }
 
-    /// Whether this watch is still one, for the directory `path`.
-    pub fn is_of(&self, watch: i32, path: &Path) -> bool {
-        self.by_path.get(path) == Some(&watch)
+    /// Whether this watch is still one, as far as the kernel has told.
+    pub fn is_watch(&self, watch: i32) -> bool {
+        self.directories.contains_key(&watch)
     }
 }
