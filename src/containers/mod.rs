@@ -480,14 +480,15 @@ impl Containers {
             return;
         }
         instance.ended_ns = Some(now_ns);
-        instance.alive = 0;
+        let alive = std::mem::take(&mut instance.alive);
         instance.awaits_ports = false;
         self.ended.push(id);
         if self.by_path.get(&instance.path) == Some(&id) {
             self.by_path.remove(&instance.path);
         }
         for (place, &root) in Place::ALL.into_iter().zip(&instance.roots) {
-            if root != 0 {
+            // The others leave already.
+            if alive & 1 << place as u8 != 0 {
                 self.leaving.push_back((now_ns + RETENTION_NS, place, root));
             }
         }
@@ -502,7 +503,13 @@ impl Containers {
     /// Finds names for instances that have none or a provisional one and published ports for those that may get some, and forgets what has been gone for long enough.
     pub fn settle(&mut self, host: &Host, now_ns: MonotonicNs, events: &mut VecDeque<Event>) {
         self.name_instances(host, now_ns, events);
-        events.extend(self.ended.drain(..).map(Event::InstanceEnded));
+        for id in self.ended.drain(..) {
+            // Who was told of the end is not to hear of a new name, which would begin it anew.
+            if let Some(instance) = self.instances.get_mut(&id) {
+                instance.tries_left = 0;
+            }
+            events.push_back(Event::InstanceEnded(id));
+        }
         if self.paths.has_changes() {
             events.push_back(Event::CgroupsChanged);
         }

@@ -13,9 +13,14 @@ pub fn id_of(path: &Path) -> Option<u64> {
 }
 
 /// Whether no directory is in this one: the kernel counts a link for its name, one for its `.`, and one for each in it (kernfs).
-/// That is much less work than a list of its files. File systems that do not count say 1, of which nothing follows.
+/// That is much less work than a list of its files.
 fn is_leaf(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.nlink() == 2)
+}
+
+/// Whether links are counted below `mount`, which has directories in it. FUSE of lxcfs says 2 of each, others say 1.
+fn counts_links(mount: &Path) -> bool {
+    fs::metadata(mount).is_ok_and(|metadata| metadata.nlink() > 2)
 }
 
 /// How a walk went.
@@ -39,7 +44,9 @@ pub fn walk(mount: &Path, start: &str, mut visit: impl FnMut(u64, &str)) -> Walk
         visit(id, start);
     }
     let mut visited = 0;
-    descend(mount, &mut path, 0, &mut visited, &mut walked, &mut visit);
+    let counts_links = counts_links(mount);
+    let has_more = |directory: &Path| !counts_links || !is_leaf(directory);
+    descend(mount, &mut path, 0, &mut visited, &mut walked, &has_more, &mut visit);
     walked
 }
 
@@ -49,10 +56,11 @@ fn descend(
     depth: usize,
     visited: &mut usize,
     walked: &mut Walked,
+    has_more: &impl Fn(&Path) -> bool,
     visit: &mut impl FnMut(u64, &str),
 ) {
     let directory = mount.join(path.trim_start_matches('/'));
-    if is_leaf(&directory) {
+    if !has_more(&directory) {
         return;
     }
     let entries = match fs::read_dir(directory) {
@@ -95,7 +103,7 @@ fn descend(
         path.push('/');
         path.push_str(&name);
         visit(id, path);
-        descend(mount, path, depth + 1, visited, walked, visit);
+        descend(mount, path, depth + 1, visited, walked, has_more, visit);
         path.truncate(length);
     }
 }
