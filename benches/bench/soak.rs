@@ -158,6 +158,13 @@ impl Pen {
     }
 }
 
+/// The value of a series without labels.
+fn value(body: &[u8], name: &str) -> f64 {
+    let text = String::from_utf8_lossy(body);
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.and_then(|value| value.parse().ok()).unwrap_or(f64::NAN)
+}
+
 /// Value of a straight line through points, at two places.
 fn line_through(points: &[(f64, f64)], at: [f64; 2]) -> [f64; 2] {
     let count = points.len() as f64;
@@ -185,14 +192,16 @@ pub fn soak(options: &Options) -> io::Result<()> {
     let at_first = descriptors().unwrap_or(f64::NAN);
     let (began, cpu_ns) = (Instant::now(), agent.cpu_ns());
     let minute = || began.elapsed().as_secs_f64() / 60.0;
-    let (mut number, mut memory, mut scraped) = (0, Vec::new(), Instant::now());
+    let (mut number, mut memory, mut heap, mut scraped) = (0, Vec::new(), Vec::new(), Instant::now());
     while minute() < minutes {
         live(number)?;
         number += 1;
         if scraped.elapsed() >= Duration::from_secs(5) {
             scraped = Instant::now();
-            exits.take(&client.get(false)?.body);
+            let body = client.get(false)?.body;
+            exits.take(&body);
             memory.push((minute(), agent.status("RssAnon")));
+            heap.push((minute(), value(&body, "nodeprobe_heap_bytes")));
             slow.renew(&agent);
         }
         let next = began + Duration::from_secs(60) / PER_MINUTE * number as u32;
@@ -206,12 +215,17 @@ pub fn soak(options: &Options) -> io::Result<()> {
         thread::sleep(Duration::from_secs(5));
         exits.take(&client.get(false)?.body);
     }
-    memory.retain(|(minute, _)| *minute >= settled);
+    for kind in [&mut memory, &mut heap] {
+        kind.retain(|(minute, _)| *minute >= settled);
+    }
     let [from, to] = line_through(&memory, [settled, minutes]);
+    let [heap_from, heap_to] = line_through(&heap, [settled, minutes]);
     let lost = number as f64 * f64::from(PROCESSES) - exits.sum();
     figure("soak: containers made and removed per minute", per_minute.round(), "1/min", Some(AtLeast(990.0)));
     figure("soak: RssAnon, once settled", from / 1024.0, "MiB", None);
     figure("soak: RssAnon, growth from then to the end", (to - from) / from * 100.0, "%", Some(AtMost(1.0)));
+    figure("soak: heap in use, once settled", heap_from / MIB, "MiB", None);
+    figure("soak: heap in use, growth", (heap_to - heap_from) / heap_from * 100.0, "%", Some(AtMost(1.0)));
     figure("soak: RssAnon, when all are gone", agent.status("RssAnon") / 1024.0, "MiB", None);
     figure("soak: its cgroup's memory, peak of 64 MiB", pen.peak() / MIB, "MiB", None);
     figure("soak: its processes killed for want of memory", pen.kills(), "", Some(AtMost(0.0)));

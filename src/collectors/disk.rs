@@ -242,6 +242,7 @@ impl Disk {
         let table =
             read_bounded(&world.host.proc("diskstats"), limits::KERNEL_FILE_BYTES).unwrap_or_default();
         let disks = diskstats::parse(&table);
+        self.disk_names.clear();
         for (_, number, _) in self.io.totals() {
             let disk = disks.by_number((number >> 32) as u32, number as u32);
             let name = disk.map(|disk| disk.name).filter(|name| diskstats::whole_device(name)).unwrap_or("");

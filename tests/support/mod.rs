@@ -147,9 +147,10 @@ impl Agent {
     pub fn scrape(&self) -> Metrics {
         let began = Instant::now();
         loop {
+            let asked = began.elapsed();
             let metrics = self.scrape_once();
             // Those that wait for something else never come to be fresh.
-            if metrics.oldest_refresh() <= began.elapsed().as_secs_f64() || began.elapsed() > FRESH {
+            if metrics.oldest_refresh() <= asked.as_secs_f64() || asked > FRESH {
                 return metrics;
             }
             thread::sleep(Duration::from_millis(10));
