@@ -37,7 +37,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 CARGO := vendor/cargo.sh
 TARGET := $(or $(shell [ -z "$(ARCH)" ] || { . vendor/build-std/table.sh $(ARCH) && echo $$rust; }),x86_64-unknown-linux-musl)
 DIST := dist$(addprefix /,$(filter-out x86_64,$(ARCH)))/nodeprobe
-BINARY := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/nodeprobe
+BINARY := $(or $(CARGO_TARGET_DIR),target)$(addprefix /,$(filter-out x86_64,$(ARCH)))/$(TARGET)/release/nodeprobe
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo -E)
 BPF_C := $(wildcard bpf/*.c bpf/*.h bpf/include/*.h bpf/programs/*.c)
 

@@ -14,8 +14,9 @@ elif [ "${STD:-auto}" = build ] || [ ! -d "$(rustc --print sysroot)/lib/rustlib/
 	cargo=(vendor/build-std/cargo.sh x86_64)
 fi
 home=${CARGO_HOME:-$HOME/.cargo}
-# Another architecture has a registry of its own.
-[ -z "$foreign" ] || home=target/build-std/$ARCH/cargo-home
+# Another architecture has a registry of its own, and so needs a target directory of its own: in a shared one all crates that
+# run while building would be compiled anew after each change of architecture.
+[ -z "$foreign" ] || { home=target/build-std/$ARCH/cargo-home && export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/$ARCH; }
 mkdir -p "$home"
 # -o: no process that outlives the build may keep the lock.
 locked() { flock -o "$home/.nodeprobe-lock" "$@"; }
