@@ -301,7 +301,10 @@ fn boot(row: &str, with_programs: bool, wanted: &[&Event], update: bool) -> Run 
         let files: Vec<String> = TESTS.iter().map(|name| test_program(name)).collect();
         command.env("TESTS", files.join(" ")).env("AGENT", support::BINARY);
         // Modules are not loaded by themselves in there.
-        command.env("MODULES", "veth nf_tables nft_chain_nat nf_conntrack_netlink tcp_diag");
+        command.env(
+            "MODULES",
+            "virtio_pci virtio_blk ext4 veth nf_tables nft_chain_nat nf_conntrack_netlink tcp_diag",
+        );
         command.env("MEMORY", "1536").env("SECONDS_MAX", "2400");
     }
     let kept = |kind: &str| {

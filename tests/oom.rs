@@ -21,17 +21,12 @@ const LIMIT: &str = "33554432";
 /// Takes memory until the kernel has none left.
 const GREED: &str = "x = []\nwhile 1: x.append(bytearray(1 << 20))";
 
-/// Gives the cgroup's memory a limit; on v2 its parents hand the controller down.
+/// Gives the cgroup's memory a limit.
 fn limit(cgroup: &Cgroup) {
+    cgroup.hand_down();
     let is_limited = cgroup.directories.iter().any(|directory| {
         if fs::write(directory.join("memory.limit_in_bytes"), LIMIT).is_ok() {
             return true;
-        }
-        let mut parents: Vec<_> =
-            directory.ancestors().skip(1).take_while(|path| path.join("cgroup.procs").exists()).collect();
-        parents.reverse();
-        for parent in parents {
-            let _ = fs::write(parent.join("cgroup.subtree_control"), "+memory");
         }
         let _ = fs::write(directory.join("memory.swap.max"), "0");
         fs::write(directory.join("memory.max"), LIMIT).is_ok()

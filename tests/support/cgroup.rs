@@ -65,13 +65,30 @@ impl Cgroup {
 
     /// A docker container of this machine that no test made before, as no runtime knows it.
     pub fn docker(wanted: Option<&[&str]>) -> Cgroup {
-        Cgroup::make(&format!("/docker/{}", container_id()), wanted)
+        let cgroup = Cgroup::make(&format!("/docker/{}", container_id()), wanted);
+        cgroup.hand_down();
+        cgroup
     }
 
     /// What the agent calls it: without metadata the first twelve digits.
     pub fn container_id(&self) -> String {
         let id = self.path.rsplit('/').next().unwrap();
         format!("/docker/{}", &id[..12])
+    }
+
+    /// On v2 has the parents hand all controllers down, as runtimes do. Processes cannot enter these any more.
+    pub fn hand_down(&self) {
+        for directory in &self.directories {
+            let has_control = |path: &&Path| path.join("cgroup.subtree_control").exists();
+            let parents: Vec<&Path> = directory.ancestors().skip(1).take_while(has_control).collect();
+            for parent in parents.into_iter().rev() {
+                let there = fs::read_to_string(parent.join("cgroup.controllers")).unwrap_or_default();
+                // One at a time: one that is refused takes the others with it.
+                for controller in there.split_whitespace() {
+                    let _ = fs::write(parent.join("cgroup.subtree_control"), format!("+{controller}"));
+                }
+            }
+        }
     }
 
     /// Has the command's process enter before it executes.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::cgroup::Cgroup;
 use super::puppet::numbers;
-use super::{Agent, Metrics, TempDir};
+use super::{ANSWER, Agent, Metrics, TempDir};
 
 /// Below the ephemeral range, which the agent leaves out by default.
 pub const OPEN_PORT: u16 = 18080;
@@ -92,7 +92,7 @@ pub fn becomes(agent: &Agent, family: &str, labels: &[(&str, &str)], truth: f64)
         if sum == truth {
             return metrics;
         }
-        if began.elapsed() > Duration::from_secs(10) {
+        if began.elapsed() > ANSWER {
             let mut there = metrics.series(family);
             let container = labels.iter().find(|(name, _)| *name == "container_id");
             there.retain(|series| container.is_none_or(|(name, value)| series.label(name) == *value));

@@ -106,8 +106,11 @@ for file in /proc/sys/kernel/perf_event_paranoid /proc/sys/kernel/unprivileged_b
 done
 if [ -n "${tests:-}" ]; then
 	section tests
+	# A disk, because tests want to see what is written to one.
+	mkdir /disk
+	mke2fs /dev/vda >/dev/null && mount -t ext4 /dev/vda /disk || echo "error: no disk"
 	rm -f /bin/ip /bin/tc /bin/nsenter /bin/unshare /bin/mount /bin/sysctl
-	export PATH=/usr/local/bin:/usr/bin:/bin TMPDIR=/tmp
+	export PATH=/usr/local/bin:/usr/bin:/bin TMPDIR=/disk
 	ln -s /usr/local/bin/bash /bin/bash
 	mkdir -p /var/tmp /var/run/netns
 	cd "$here"

@@ -173,16 +173,19 @@ programs_of_tests() {
 		cp "$file" "$root/tests/${name%-*}"
 		"${LLVM_STRIP:-llvm-strip}" "$root/tests/${name%-*}"
 	done
-	for name in bash python3 ip nft tc nsenter unshare mount sysctl; do
-		file=$(PATH=$PATH:/sbin:/usr/sbin command -v $name) || continue
+	for name in bash python3 ip nft tc nsenter unshare setpriv mount sysctl dd sleep true; do
+		# The system's own, not what a version manager has put in front of it.
+		file=$(PATH=/usr/sbin:/usr/bin:/sbin:/bin; type -P $name) || die "no $name, which tests call"
 		cp -L "$file" "$root/usr/local/bin/$name"
 		for library in $(ldd "$file" | grep -o '/[^ ]*'); do
 			mkdir -p "$root$(dirname "$library")"
 			cp -nL "$library" "$root$library"
 		done
 	done
-	ln -sf ../local/bin/python3 "$root/usr/bin/python3"
-	library=$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
+	for name in python3 setpriv; do ln -sf ../local/bin/$name "$root/usr/bin/$name"; done
+	# Tests give them other names, by which busybox would be another program.
+	for name in sleep true; do mv "$root/usr/local/bin/$name" "$root/bin/"; done
+	library=$(/usr/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 	mkdir -p "$root$library"
 	tar -C "$library" --exclude=test --exclude=__pycache__ --exclude=dist-packages --exclude=site-packages --exclude='config-*' \
 		--exclude=idlelib --exclude=tkinter --exclude=lib2to3 --exclude=ensurepip -cf - . | tar -C "$root$library" -xf -
@@ -225,6 +228,10 @@ boot() {
 	: >"$dir/console"
 	: >"$dir/output"
 	local machine="-accel tcg,thread=multi" serial=ttyS0
+	if [ "$variant" = tests ]; then
+		truncate -s 128M "$dir/disk"
+		machine+=" -drive if=none,id=disk,format=raw,file=$dir/disk -device virtio-blk-pci,drive=disk"
+	fi
 	case $arch in
 	amd64) machine+=" -cpu max -serial file:$dir/console -serial file:$dir/output" ;;
 	arm64 | armhf)
@@ -236,7 +243,7 @@ boot() {
 	timeout -k 2 "${SECONDS_MAX:-600}" $qemu $machine -nodefaults -display none -no-reboot -smp 2 -m "${MEMORY:-512}" \
 		-kernel "$tree/vmlinuz" -initrd "$dir/initrd" \
 		-append "console=$serial panic=-1 loglevel=5 $arguments ${KERNEL_ARGS:-}" </dev/null >"$dir/qemu" 2>&1 || true
-	rm -f "$dir/initrd"
+	rm -f "$dir/initrd" "$dir/disk"
 	[ -s "$dir/console" ] || sed '/^@@@ uname/,$d' "$dir/output" >"$dir/console"
 }
 

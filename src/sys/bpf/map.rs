@@ -349,7 +349,10 @@ mod tests {
         let said = unsafe { raw::libbpf_num_possible_cpus() };
         match possible_cpus() {
             Ok(cpus) => assert_eq!(i32::try_from(cpus), Ok(said)),
-            Err(error) => assert_eq!(error.reason(), Reason::NoPermission, "{error}"),
+            // No bpf(2) at all: in a kernel without it, and for programs that qemu runs.
+            Err(error) => {
+                assert!(matches!(error.reason(), Reason::NoPermission | Reason::NotSupported), "{error}");
+            }
         }
     }
 }
