@@ -305,7 +305,7 @@ fn boot(row: &str, with_programs: bool, wanted: &[&Event], update: bool) -> Run 
             "MODULES",
             "virtio_pci virtio_blk ext4 veth nf_tables nft_chain_nat nf_conntrack_netlink tcp_diag",
         );
-        command.env("MEMORY", "1536").env("SECONDS_MAX", "2400");
+        command.env("MEMORY", "1536").env("SECONDS_MAX", "7200");
     }
     let kept = |kind: &str| {
         let directory = env::var_os("MATRIX_KEEP")?;
@@ -317,12 +317,12 @@ fn boot(row: &str, with_programs: bool, wanted: &[&Event], update: bool) -> Run 
                 .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         };
         let mut run = Run { row: row.to_owned(), ..Run::default() };
-        judge(
-            &mut run,
-            &read("console").unwrap_or_default(),
-            &read("output").unwrap_or_default(),
-            with_programs,
-        );
+        let (console, said) = (read("console").unwrap_or_default(), read("output").unwrap_or_default());
+        if is_tests {
+            judge_tests(&mut run, &console, &said);
+        } else {
+            judge(&mut run, &console, &said, with_programs);
+        }
         return run;
     }
     let output = command.output().expect("bash");
@@ -389,10 +389,11 @@ fn test_program(name: &str) -> String {
     newest.1.display().to_string()
 }
 
-/// What the test programs said: a cell for each test.
+/// What the test programs said. They know what to expect themselves: nothing of it is in the table.
 fn judge_tests(run: &mut Run, console: &str, output: &str) {
     judge_kernel(run, console, output);
     let mut program = "";
+    let mut ended = BTreeSet::new();
     for line in section(output, "tests").unwrap_or_default().lines() {
         if let Some(name) = line.strip_prefix("program ") {
             program = name;
@@ -402,13 +403,17 @@ fn judge_tests(run: &mut Run, console: &str, output: &str) {
             if result != "ok" && !result.starts_with("ignored") {
                 run.wrong.push(format!("test {program}::{name}: {result}"));
             }
-            run.cells.insert(("test".to_owned(), format!("{program}::{name}")), result.to_owned());
+        } else if let Some(result) = line.strip_prefix("test result: ") {
+            println!("{}: {program}: {result}", run.row);
+            ended.insert(program);
+        } else if line.starts_with("skipped") {
+            println!("{}: {program}: {line}", run.row);
         } else if line.contains("panicked at") || line.starts_with("error") {
             run.wrong.push(line.to_owned());
         }
     }
-    if run.cells.is_empty() {
-        run.wrong.push(format!("no test ran: {:?}", last_words(output)));
+    for program in TESTS.iter().filter(|program| !ended.contains(*program)) {
+        run.wrong.push(format!("{program} did not get to its end: {:?}", last_words(output)));
     }
 }
 
@@ -628,6 +633,9 @@ fn run_rows(rows: &[String], with_programs: bool) {
         for line in &run.wrong {
             let _ = writeln!(wrong, "{}: {line}", run.row);
         }
+        if run.row.ends_with("/tests") {
+            continue;
+        }
         if update && run.wrong.is_empty() {
             versions.insert(run.row.clone(), run.version);
             table.insert(run.row, run.cells);
@@ -782,7 +790,6 @@ fn nothing_is_absent_everywhere() {
         let good = EVENTS.iter().find(|event| kind == "event" && event.name == name).map(Event::counted);
         let is_good = |result: &String| match &good {
             Some(good) => result == good,
-            None if kind == "test" => result == "ok",
             None => result == "ok" || result.starts_with("ok "),
         };
         let somewhere = table.values().filter_map(|cells| cells.get(cell)).any(is_good);

@@ -116,7 +116,7 @@ if [ -n "${tests:-}" ]; then
 	cd "$here"
 	for test in /tests/*; do
 		echo "program ${test##*/}"
-		timeout 900 $test --test-threads=1
+		timeout 3000 $test --test-threads=1 --show-output
 	done
 	finish
 fi
