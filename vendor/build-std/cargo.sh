@@ -25,7 +25,8 @@ export LIBBPF_SYS_EXTRA_CFLAGS=" "
 # rustc looks for crt1.o and friends in every -L directory, so a directory of them replaces the missing target.
 export "CARGO_TARGET_${up}_LINKER=$gnu-gcc"
 # The libc crate has musl's time of 64 bits on armv7 when it is asked for: wall time would end in 2038.
-flags="-Clink-self-contained=yes -Lnative=$work/crt --cfg=libc_unstable_musl_v1_2"
+# From here, where rustc links: the flags are part of all symbols' names, and must not depend on where this directory is.
+flags="-Clink-self-contained=yes -Lnative=${work#"$PWD/"}/crt --cfg=libc_unstable_musl_v1_2"
 # LLVM takes a generic ARMv7 to have 32 registers, although Rust's target says 16 (neon.sh).
 [ "$kernel" != arm ] || flags+=" -Ctarget-feature=-d32"
 export "CARGO_TARGET_${up}_RUSTFLAGS=$flags"
