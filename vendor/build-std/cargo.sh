@@ -16,7 +16,8 @@ low=${rust//-/_} up=$(tr a-z- A-Z_ <<<"$rust")
 # What was said to make is not meant for the makefiles of the C libraries.
 unset ARCH MAKEFLAGS MAKEOVERRIDES
 export RUSTC_BOOTSTRAP=1
-export __CARGO_TESTS_ONLY_SRC_ROOT=$work/library
+# cargo finds the toolchain's own sources, and hashes their place in it; of another place it hashes where that is.
+[ -e "$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock" ] || export __CARGO_TESTS_ONLY_SRC_ROOT=$work/library
 export NP_GNU=$gnu NP_MUSL_SPECS=$work/musl.specs NP_MUSL_ROOT=$musl_root
 export "CC_$low=$here/cc.sh" "AR_$low=$gnu-ar" "CFLAGS_$low=$cflags -ffile-prefix-map=$PWD=/nodeprobe"
 export LIBBPF_SYS_EXTRA_CFLAGS=" "
