@@ -70,8 +70,8 @@ fn compile(source: &Path, headers: &Path, out: &Path) -> PathBuf {
         .args(["-idirafter", &format!("/usr/include/{}", multiarch())])
         // Directories that do not exist: clang then finds no source lines to put into the objects, a fifth of their size, and
         // they are the same wherever they are made.
-        .arg(format!("-ffile-prefix-map={}=/libbpf", headers.display()))
         .arg(format!("-ffile-prefix-map={}=/nodeprobe", env::var("CARGO_MANIFEST_DIR").unwrap_or_default()))
+        .arg(format!("-ffile-prefix-map={}=/libbpf", headers.display()))
         .arg(source)
         .arg("-o")
         .arg(&object));
