@@ -710,6 +710,48 @@ fn a_removed_file_that_grows_hides_nothing() {
     assert_eq!(texts, ["late", "one", "three", "two"]);
 }
 
+/// As of a file that is mounted into a container from elsewhere: its directory here hears nothing.
+#[test]
+fn what_inotify_does_not_tell_of_is_found_all_the_same() {
+    let mut bench = Bench::new(Limits::default());
+    let path = bench.directory.path().to_owned();
+    fs::create_dir(path.join("here")).unwrap();
+    fs::create_dir(path.join("elsewhere")).unwrap();
+    bench.append("here/a.log", b"one\n");
+    fs::hard_link(path.join("here/a.log"), path.join("elsewhere/b.log")).unwrap();
+    bench.tail.follow(1, "/here/a.log", Framing::Lines, Start::Beginning);
+    bench.pass(1);
+    assert_eq!(bench.texts(), ["one"]);
+    bench.append("elsewhere/b.log", b"two\n");
+    bench.pass(10);
+    assert_eq!(bench.texts(), ["two"]);
+    bench.append("elsewhere/b.log", b"three\n");
+    bench.pass(1);
+    assert_eq!(bench.texts(), ["three"], "once bitten");
+}
+
+#[test]
+fn another_directory_under_the_same_path_gets_a_watch() {
+    let mut bench = Bench::new(Limits::default());
+    let path = bench.directory.path().to_owned();
+    fs::create_dir_all(path.join("up/logs")).unwrap();
+    bench.append("up/logs/a.log", b"one\n");
+    bench.tail.follow(1, "/up/logs/a.log", Framing::Lines, Start::Beginning);
+    bench.pass(1);
+    assert_eq!(bench.texts(), ["one"]);
+    fs::rename(path.join("up"), path.join("old")).unwrap();
+    fs::create_dir_all(path.join("up/logs")).unwrap();
+    bench.append("up/logs/a.log", b"two\n");
+    bench.pass(10);
+    assert_eq!(bench.texts(), ["two"]);
+    // Before anything is looked at for want of news.
+    bench.append("up/logs/a.log", b"three\n");
+    bench.now_ns += SECOND / 5;
+    bench.turn();
+    assert_eq!(bench.texts(), ["three"]);
+    assert_eq!(bench.tail.watches(), 1);
+}
+
 #[test]
 fn without_watches_it_looks_once_a_second() {
     let mut bench = Bench::new(Limits { watches: 2, ..Limits::default() });

@@ -18,8 +18,10 @@ pub type CgroupIds = [u64; Place::ALL.len()];
 /// Bytes of `struct cgroup_ids`.
 pub const CGROUP_IDS: usize = size_of::<CgroupIds>();
 
-/// The first pause of [`Deserted`]: a runtime moves the first process into a new cgroup at once.
-const SHORTEST_PAUSE_NS: u64 = 250_000_000;
+/// The first pause of [`Deserted`], and how much longer each is than the one before: a runtime moves the first process into a
+/// new cgroup at once.
+const SHORTEST_PAUSE_NS: u64 = 1_000_000_000;
+const LONGER: u64 = 4;
 
 /// The container a task in these cgroups (`struct cgroup_ids`) belongs to.
 pub fn instance_of(containers: &Containers, key: &[u8]) -> Option<InstanceId> {
@@ -75,7 +77,7 @@ pub fn processes(world: &World, instance: &Instance) -> Vec<u32> {
     found
 }
 
-/// Containers in which no process was found, each looked into again after a pause that doubles: a container may be made long
+/// Containers in which no process was found, each looked into again after a pause that grows to a minute: a container may be made long
 /// before something runs in it, and some are never used.
 #[derive(Debug, Default)]
 pub struct Deserted {
@@ -104,8 +106,8 @@ impl Deserted {
             return;
         }
         let longest_ns = limits::DESERTED_PAUSE.as_nanos() as u64;
-        let (until_ns, pause_ns) = self.pauses.entry(id).or_insert((0, SHORTEST_PAUSE_NS / 2));
-        *pause_ns = (*pause_ns * 2).min(longest_ns);
+        let (until_ns, pause_ns) = self.pauses.entry(id).or_insert((0, SHORTEST_PAUSE_NS / LONGER));
+        *pause_ns = (*pause_ns * LONGER).min(longest_ns);
         *until_ns = now_ns + *pause_ns;
     }
 
@@ -219,7 +221,7 @@ mod tests {
             assert!(!deserted.is_paused(other, now_ns));
             now_ns += second;
         }
-        assert_eq!(looks, 17, "within the first minute eight times, then once a minute");
+        assert_eq!(looks, 13, "at 0, 1, 5 and 21 seconds, then once a minute");
         deserted.note(id, false, now_ns);
         assert!(!deserted.is_paused(id, now_ns));
         deserted.note(id, true, now_ns);
