@@ -500,6 +500,23 @@ impl Drop for Processes {
     }
 }
 
+/// Removes a cgroup of ours with what is in it.
+fn remove_cgroup(directory: &Path) {
+    let inner = fs::read_dir(directory).into_iter().flatten().flatten();
+    inner.for_each(|inner| drop(fs::remove_dir(inner.path())));
+    for _ in 0..100 {
+        if fs::remove_dir(directory).is_ok() || !directory.exists() {
+            return;
+        }
+        let list = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+        for pid in list.lines().filter_map(|pid| pid.parse().ok()).filter(|&pid| pid > 1) {
+            // SAFETY: only signals, and only processes of a run that was ended.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Removes all that any run of this bench ever left, and stops its agent.
 fn clean_up() {
     restore_bpf_stats();
@@ -511,9 +528,7 @@ fn clean_up() {
         let parent = mount.join("docker");
         for entry in fs::read_dir(&parent).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(MARK) {
-                let inner = fs::read_dir(entry.path()).into_iter().flatten().flatten();
-                inner.for_each(|inner| drop(fs::remove_dir(inner.path())));
-                let _ = fs::remove_dir(entry.path());
+                remove_cgroup(&entry.path());
             }
         }
         // Only those that are empty go.
