@@ -156,12 +156,16 @@ impl Agent {
     /// The loop.
     fn serve(&mut self, http: &mut Http, signals: &Signals) -> Result<()> {
         let mut stop = false;
+        // Until when a client that is taking its answer is waited for: its pieces go out one after the other, and with work
+        // between them a large answer would take as long as all that work.
+        let mut sending_until_ns = 0;
         while !stop {
             self.poll.clear();
             self.poll.add(signals.as_raw_fd(), Interest::Read);
             self.add_collectors();
             http.fds(&mut self.poll, self.world.now_ns);
-            let deadline_ns = http.deadline_ns().min(self.deadline_ns()).min(self.manager.deadline_ns());
+            let deadline_ns = self.deadline_ns().max(sending_until_ns);
+            let deadline_ns = deadline_ns.min(http.deadline_ns()).min(self.manager.deadline_ns());
             self.wait(deadline_ns)?;
             let began_ns = self.world.now_ns;
             self.manager.feed();
@@ -174,8 +178,10 @@ impl Agent {
                 self.look_at_memory();
             }
             self.ready_collectors();
-            self.refresh_due();
-            self.tick_due();
+            if sending_until_ns <= began_ns {
+                self.refresh_due();
+                self.tick_due();
+            }
             http.turn(&self.poll, self.world.now_ns, &mut self.world.http);
             if http.is_asked(Page::Maps) {
                 let mut stats = std::mem::take(&mut self.world.http);
@@ -191,6 +197,9 @@ impl Agent {
                 let now_ns = self.world.now_ns;
                 http.answer(Page::Metrics, now_ns, &mut stats, || self.collect());
                 self.world.http = stats;
+            }
+            if http.is_taken(began_ns) {
+                sending_until_ns = clock::monotonic_ns() + limits::HTTP_PACE.as_nanos() as u64;
             }
             while let Some(signal) = signals.next() {
                 match signal {

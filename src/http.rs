@@ -252,6 +252,15 @@ impl Http {
         }
     }
 
+    /// True when a client took a part of a scrape since `since_ns`, and there is more of it, unless it takes too long for others.
+    pub fn is_taken(&self, since_ns: MonotonicNs) -> bool {
+        self.connections.iter().any(|connection| {
+            let rendered_ns = connection.sending_scrape_of_ns(self.index.get());
+            let is_young = |at_ns| since_ns.saturating_sub(at_ns) < limits::REFRESH_AGE.as_nanos() as u64;
+            connection.progress_ns >= since_ns && rendered_ns.is_some_and(is_young)
+        })
+    }
+
     /// True when a client waits for `page`.
     pub fn is_asked(&self, wanted: Page) -> bool {
         let asks =

@@ -52,6 +52,10 @@ pub const MEMORY_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Kernel memory for what one client has not read yet, which the kernel doubles; by default it would be up to 4 MiB for each.
 pub const HTTP_SEND_BUFFER: i32 = 64 << 10;
 
+/// How long other work waits for a client to take the next piece of a scrape: it does not while one takes nothing, and no longer
+/// than a second for one scrape.
+pub const HTTP_PACE: Duration = Duration::from_millis(5);
+
 /// Series of one family in one scrape, unless `--series-limit` says otherwise: what ebpf_exporter users have been seen to
 /// need, at about 150 bytes each.
 pub const SERIES_PER_METRIC: u32 = 200_000;

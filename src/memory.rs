@@ -5,8 +5,10 @@
 //! allocator, so nothing that grows with what comes from outside passes its share between two looks. The numbers are the
 //! program's, as the allocator is, and so they stand beside it and not in the world.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::sys::clock::MonotonicNs;
 use crate::sys::heap;
 
 /// Kernel memory of a file of a cgroup or of /proc that stays open: a page for what was read, and what describes the file.
@@ -14,6 +16,13 @@ pub const KEPT_FILE_BYTES: u64 = 5_632;
 
 /// Kernel memory of a watch on a directory, with the directory it keeps in memory.
 pub const WATCH_BYTES: u64 = 1_536;
+
+/// What collectors keep of a container once they have all seen it: less for one without processes and connections, more for one
+/// with many.
+const CONTAINER_BYTES: u64 = 8_192;
+
+/// How long it takes until they have, however many there are.
+const GROWTH_NS: u64 = 30_000_000_000;
 
 /// What asks for memory, by how early it must do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +59,8 @@ static LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
 static IDLE: AtomicU64 = AtomicU64::new(0);
 static MAPS: AtomicU64 = AtomicU64::new(0);
 static KERNEL: AtomicU64 = AtomicU64::new(0);
+/// What was taken in and has yet to grow to its size.
+static PROMISED: AtomicU64 = AtomicU64::new(0);
 /// How often each use was refused.
 static REFUSED: [AtomicU64; Use::ALL.len()] = [const { AtomicU64::new(0) }; Use::ALL.len()];
 
@@ -65,7 +76,8 @@ pub fn limit() -> u64 {
 
 /// Bytes in use by now, as far as is known.
 pub fn used() -> u64 {
-    heap::bytes() as u64 + IDLE.load(Relaxed) + MAPS.load(Relaxed) + KERNEL.load(Relaxed)
+    heap::bytes() as u64
+        + [&IDLE, &MAPS, &KERNEL, &PROMISED].map(|part| part.load(Relaxed)).iter().sum::<u64>()
 }
 
 /// Whether there is memory for one more; a refusal is counted.
@@ -144,6 +156,25 @@ pub fn hold(bytes: u64) {
 /// Takes note of kernel memory that was given back.
 pub fn give_back(bytes: u64) {
     subtract(&KERNEL, bytes);
+}
+
+/// Containers that were taken in and will grow: thousands are met in one walk, before anybody keeps anything of them.
+#[derive(Debug, Default)]
+pub struct Growing(VecDeque<MonotonicNs>);
+
+impl Growing {
+    /// One more; for a while what it is going to take counts as used.
+    pub fn begin(&mut self, now_ns: MonotonicNs) {
+        self.0.push_back(now_ns + GROWTH_NS);
+        PROMISED.fetch_add(CONTAINER_BYTES, Relaxed);
+    }
+
+    /// Those met long enough ago have grown, and count by themselves.
+    pub fn settle(&mut self, now_ns: MonotonicNs) {
+        while self.0.pop_front_if(|grown_ns| *grown_ns <= now_ns).is_some() {
+            subtract(&PROMISED, CONTAINER_BYTES);
+        }
+    }
 }
 
 fn subtract(from: &AtomicU64, bytes: u64) {

@@ -55,7 +55,7 @@ static LIMIT: Desc = Desc::state(
 );
 static USED: Desc = Desc::state(
     "nodeprobe_memory_used_bytes",
-    "Memory held against the limit, in bytes: RssAnon, BPF maps, and kernel memory of files kept open.",
+    "Memory held against the limit, in bytes: RssAnon, BPF maps, kernel memory of files kept open, and what containers met lately are going to take.",
     &[],
 );
 static HEAP: Desc = Desc::state("nodeprobe_heap_bytes", "Memory of the heap in use, in bytes.", &[]);

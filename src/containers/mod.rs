@@ -30,7 +30,7 @@ use std::time::Duration;
 use crate::event::Event;
 use crate::host::Host;
 use crate::limits;
-use crate::memory::{self, Use};
+use crate::memory::{self, Growing, Use};
 use crate::registry::ConstLabels;
 use crate::sys::clock::{self, MonotonicNs};
 use crate::warning;
@@ -196,6 +196,7 @@ pub struct Containers {
     pub paths: paths::CgroupPaths,
     /// Instances that ended since the collectors were told last.
     ended: Vec<InstanceId>,
+    growing: Growing,
     /// Cgroups removed, to be forgotten at a time.
     leaving: VecDeque<(MonotonicNs, Place, u64)>,
     next: u32,
@@ -225,6 +226,7 @@ impl Containers {
             cgroups: HashMap::new(),
             paths: paths::CgroupPaths::default(),
             ended: Vec::new(),
+            growing: Growing::default(),
             leaving: VecDeque::new(),
             next: 0,
             linger_ns: u64::try_from(linger.as_nanos()).unwrap_or(u64::MAX),
@@ -381,10 +383,10 @@ impl Containers {
                 if self.is_replaced(old, place, id) && root_id(class.root).is_none_or(|now| now == id) =>
             {
                 self.end(old, now_ns);
-                self.begin(class.root, class.runtime, class.id)
+                self.begin(class.root, class.runtime, class.id, now_ns)
             }
             (Some(known), _) => known,
-            (None, _) => self.begin(class.root, class.runtime, class.id),
+            (None, _) => self.begin(class.root, class.runtime, class.id, now_ns),
         };
         let is_stale = own.is_some() && self.is_replaced(instance, place, id);
         let own = own.filter(|_| !is_stale);
@@ -408,7 +410,8 @@ impl Containers {
         root != 0 && root != id
     }
 
-    fn begin(&mut self, path: &str, runtime: Runtime, runtime_id: &str) -> InstanceId {
+    fn begin(&mut self, path: &str, runtime: Runtime, runtime_id: &str, now_ns: MonotonicNs) -> InstanceId {
+        self.growing.begin(now_ns);
         self.next += 1;
         let id = InstanceId(self.next);
         self.by_path.insert(path.into(), id);
@@ -652,6 +655,7 @@ impl Containers {
     }
 
     fn forget(&mut self, now_ns: MonotonicNs, events: &mut VecDeque<Event>) {
+        self.growing.settle(now_ns);
         while let Some((_, place, id)) = self.leaving.pop_front_if(|(at, ..)| *at <= now_ns) {
             self.cgroups.remove(&(place, id));
         }
