@@ -284,11 +284,11 @@ pub const REFRESH_AGE_PER_COST: u32 = 10;
 pub const REFRESH_AGE: Duration = Duration::from_secs(1);
 
 /// CPU time of the refreshes that a scrape waits for, all together. One that would take longer, as by what it took the last time,
-/// and longer than [`REFRESH_DEFERRED`], comes behind the answer: with 50,000 processes or 100,000 open files.
-pub const REFRESH_IN_SCRAPE: Duration = Duration::from_millis(60);
+/// and longer than [`REFRESH_DEFERRED`], comes behind the answer: with thousands of containers, 50,000 processes or 100,000 open files.
+pub const REFRESH_IN_SCRAPE: Duration = Duration::from_millis(40);
 
 /// See [`REFRESH_IN_SCRAPE`].
-pub const REFRESH_DEFERRED: Duration = Duration::from_millis(20);
+pub const REFRESH_DEFERRED: Duration = Duration::from_millis(5);
 
 /// Bytes of a BPF object; with full debug information some reach 1 MB.
 pub const OBJECT_BYTES: usize = 32 << 20;

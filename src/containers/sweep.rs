@@ -5,28 +5,33 @@ use crate::limits;
 use crate::sys::clock::{self, MonotonicNs};
 use crate::world::World;
 
-/// What a slice has at least, so that on nearly all hosts one slice is all.
+/// What a slice has at least, so that on nearly all hosts one slice is all, unless that takes [`LONGEST`].
 const AT_LEAST: usize = 64;
+
+/// What is longest for a slice, in slices: some containers have a hundred cgroups, or thousands of processes.
+const LONGEST: u64 = 3;
 
 /// Containers taken up between two looks at the clock.
 const AT_ONCE: usize = 16;
 
-/// What one collector may do in one turn: work for [`limits::SWEEP_SLICE`], or of 64 things if they take longer.
+/// What one collector may do in one turn: work for [`limits::SWEEP_SLICE`], or of 64 things if they take longer, up to three
+/// times as long.
 #[derive(Debug)]
 pub struct Slice {
-    end_ns: MonotonicNs,
+    began_ns: MonotonicNs,
     done: usize,
 }
 
 impl Slice {
     /// Begins now.
     pub fn begin() -> Slice {
-        Slice { end_ns: clock::monotonic_ns() + limits::SWEEP_SLICE.as_nanos() as u64, done: 0 }
+        Slice { began_ns: clock::monotonic_ns(), done: 0 }
     }
 
     /// Whether there is room for one more.
     pub fn has_room(&self) -> bool {
-        self.done < AT_LEAST || !self.is_late()
+        let slices = if self.done < AT_LEAST { LONGEST } else { 1 };
+        self.done == 0 || !self.is_over(slices)
     }
 
     /// Counts one.
@@ -36,7 +41,11 @@ impl Slice {
 
     /// Whether its time is over.
     pub fn is_late(&self) -> bool {
-        clock::monotonic_ns() >= self.end_ns
+        self.is_over(1)
+    }
+
+    fn is_over(&self, slices: u64) -> bool {
+        clock::monotonic_ns() >= self.began_ns + slices * limits::SWEEP_SLICE.as_nanos() as u64
     }
 }
 
@@ -72,6 +81,9 @@ impl Sweep {
             let next: Vec<_> = world.containers.living_after(self.done).take(AT_ONCE).collect();
             self.is_under_way = !next.is_empty();
             for (id, identity) in next {
+                if !slice.has_room() {
+                    return false;
+                }
                 self.done = Some(id);
                 slice.count();
                 each(world, id, identity);
