@@ -166,7 +166,7 @@ fn http_1_0_closes_unless_asked() {
 #[test]
 fn many_requests_on_one_connection() {
     let agent = agent();
-    let before = agent.scrape();
+    let before = agent.scrape_once();
     let mut client = agent.connect();
     for round in 0..50 {
         match round % 4 {
@@ -179,7 +179,7 @@ fn many_requests_on_one_connection() {
     let answer = client.ask("GET /healthz HTTP/1.1\r\nConnection: foo, Close\r\n\r\n");
     assert_eq!(answer.header("connection"), Some("close"));
     assert!(client.closes());
-    let accepted = agent.scrape().sum("nodeprobe_http_connections_total", &[])
+    let accepted = agent.scrape_once().sum("nodeprobe_http_connections_total", &[])
         - before.sum("nodeprobe_http_connections_total", &[]);
     assert_eq!(accepted, 2.0, "one connection for all, one to ask");
 }
