@@ -158,7 +158,7 @@ impl Agent {
         let mut stop = false;
         // Until when a client that is taking its answer is waited for: its pieces go out one after the other, and with work
         // between them a large answer would take as long as all that work.
-        let mut sending_until_ns = 0;
+        let (mut sending_until_ns, mut worked_ns) = (0, 0);
         while !stop {
             self.poll.clear();
             self.poll.add(signals.as_raw_fd(), Interest::Read);
@@ -178,7 +178,10 @@ impl Agent {
                 self.look_at_memory();
             }
             self.ready_collectors();
-            if sending_until_ns <= began_ns {
+            // Clients that ask again and again do not keep it from its work.
+            let waits_ns = began_ns.saturating_sub(worked_ns);
+            if sending_until_ns <= began_ns || waits_ns >= limits::REFRESH_AGE.as_nanos() as u64 {
+                worked_ns = began_ns;
                 self.refresh_due();
                 self.tick_due();
             }

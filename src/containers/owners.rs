@@ -77,8 +77,8 @@ pub fn processes(world: &World, instance: &Instance) -> Vec<u32> {
     found
 }
 
-/// Containers in which no process was found, each looked into again after a pause that grows to a minute: a container may be made long
-/// before something runs in it, and some are never used.
+/// Containers in which no process was found, each looked into again after a pause that grows to a minute: a container may be
+/// made long before something runs in it, and some are never used.
 #[derive(Debug, Default)]
 pub struct Deserted {
     /// When to look again, and the pause before that.

@@ -11,7 +11,7 @@ const AT_LEAST: usize = 64;
 /// What is longest for a slice, in slices: some containers have a hundred cgroups, or thousands of processes.
 const LONGEST: u64 = 3;
 
-/// Containers taken up between two looks at the clock.
+/// Containers looked up at a time.
 const AT_ONCE: usize = 16;
 
 /// What one collector may do in one turn: work for [`limits::SWEEP_SLICE`], or of 64 things if they take longer, up to three

@@ -284,7 +284,7 @@ impl OpenFiles {
         let mut slice = Slice::begin();
         for _ in 0..self.young.len() {
             let Some(young) = self.young.pop_front_if(|_| view.budget > 0 && slice.has_room()) else { break };
-            if young.1 > world.now_ns {
+            if young.1 > world.now_ns && world.containers.is_alive(young.0) {
                 view.look_into(young.0, &mut self.deserted, &mut slice);
                 self.young.push_back(young);
             }
@@ -313,14 +313,12 @@ impl OpenFiles {
 
     /// A container has begun: what it writes is looked for at once, and again and again for a while.
     pub fn begin(&mut self, instance: InstanceId, now_ns: MonotonicNs) {
-        self.young.retain(|(id, _)| *id != instance);
         self.young.push_back((instance, now_ns + limits::LOG_LOOK_TIME.as_nanos() as u64));
     }
 
     /// Forgets a container.
     pub fn end_instance(&mut self, instance: InstanceId) {
         self.deserted.end_instance(instance);
-        self.young.retain(|(id, _)| *id != instance);
     }
 }
 

@@ -351,7 +351,7 @@ impl Collector for Logs {
                 self.owners.begin(&world.containers, id);
                 self.move_files(world, id);
                 self.follow_outputs(world, id);
-                if self.is_settled {
+                if self.is_settled && matches!(event, Event::InstanceStarted(_)) {
                     self.open_files.begin(id, world.now_ns);
                 }
             }
