@@ -109,6 +109,15 @@ impl Traced {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Whether it ends by itself: a process lets go of its port before it is over, and its tracer ends after it.
+    fn is_ending(&mut self) -> bool {
+        let began = Instant::now();
+        while !self.has_ended() && began.elapsed() < Duration::from_secs(2) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.has_ended()
+    }
+
     /// Ends it with SIGTERM, unless it has ended.
     fn stop(mut self) -> Result<(ExitStatus, Vec<String>), String> {
         // SAFETY: kill takes no pointers; the child is not reaped yet.
@@ -183,7 +192,7 @@ impl Scene {
                 match scrape(address) {
                     Ok(body) => scrapes.push(Metrics::try_parse(&body)?),
                     // It took connections while it opened its collectors, and could not go on.
-                    Err(_) if scrapes.is_empty() && agent.has_ended() => break,
+                    Err(_) if scrapes.is_empty() && agent.is_ending() => break,
                     Err(problem) => return Err(format!("{problem}: {:#?}", agent.said())),
                 }
             }
