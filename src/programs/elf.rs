@@ -233,7 +233,8 @@ mod tests {
         assert_eq!(problem(&with(4, &[1])), not_here);
         assert_eq!(problem(&with(5, &[3 - MAPS[5]])), not_here);
         let program = std::fs::read("/proc/self/exe").unwrap();
-        assert_eq!(problem(&program), "an ELF file, but not an object for BPF: compile with -target bpf -c");
+        let not_bpf = "an ELF file, but not an object for BPF: compile with -target bpf -c";
+        assert_eq!(problem(&program), if cfg!(target_pointer_width = "64") { not_bpf } else { not_here });
         assert_eq!(problem(&with(40, &u64::MAX.to_ne_bytes())), cut);
         assert_eq!(problem(&with(60, &[0, 0])), "0 sections with headers of 64 bytes");
         assert_eq!(problem(&with(62, &[0xff, 0xff])), "sections have no names");
