@@ -434,6 +434,12 @@ fn floor(files: &[PathBuf], keep_open: bool) -> io::Result<f64> {
     Ok(median(&costs))
 }
 
+/// The value of a series in the text of a scrape, given as it is written there.
+fn value(body: &str, series: &str) -> f64 {
+    let value = body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.and_then(|value| value.parse().ok()).unwrap_or(f64::NAN)
+}
+
 // ---- containers that are only cgroups ---------------------------------------------------------------------------
 
 fn container_id(number: usize) -> String {

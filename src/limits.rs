@@ -284,7 +284,8 @@ pub const REFRESH_AGE_PER_COST: u32 = 10;
 pub const REFRESH_AGE: Duration = Duration::from_secs(1);
 
 /// CPU time of the refreshes that a scrape waits for, all together. One that would take longer, as by what it took the last time,
-/// and longer than [`REFRESH_DEFERRED`], comes behind the answer: with thousands of containers, 50,000 processes or 100,000 open files.
+/// and longer than [`REFRESH_DEFERRED`], comes behind the answer: with thousands of containers, 50,000 processes or 100,000 open
+/// files.
 pub const REFRESH_IN_SCRAPE: Duration = Duration::from_millis(40);
 
 /// See [`REFRESH_IN_SCRAPE`].

@@ -158,13 +158,6 @@ impl Pen {
     }
 }
 
-/// The value of a series without labels.
-fn value(body: &[u8], name: &str) -> f64 {
-    let text = String::from_utf8_lossy(body);
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.and_then(|value| value.parse().ok()).unwrap_or(f64::NAN)
-}
-
 /// Value of a straight line through points, at two places.
 fn line_through(points: &[(f64, f64)], at: [f64; 2]) -> [f64; 2] {
     let count = points.len() as f64;
@@ -201,7 +194,7 @@ pub fn soak(options: &Options) -> io::Result<()> {
             let body = client.get(false)?.body;
             exits.take(&body);
             memory.push((minute(), agent.status("RssAnon")));
-            heap.push((minute(), value(&body, "nodeprobe_heap_bytes")));
+            heap.push((minute(), value(&String::from_utf8_lossy(&body), "nodeprobe_heap_bytes")));
             slow.renew(&agent);
         }
         let next = began + Duration::from_secs(60) / PER_MINUTE * number as u32;

@@ -26,16 +26,12 @@ fn scrapes(name: &str, agent: &Agent, client: &mut Client, count: u32) -> io::Re
 fn after(name: &str, agent: &Agent, client: &mut Client) -> io::Result<()> {
     let body = client.get(false)?.body;
     let body = String::from_utf8_lossy(&body);
-    let value = |series: &str| {
-        let line = body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.and_then(|value| value.parse::<f64>().ok()).unwrap_or(f64::NAN)
-    };
     let name = |what: &str| format!("stalls: {name}: {what}");
     let series = body.lines().filter(|line| !line.starts_with('#')).count();
     figure(&name("series"), series as f64, "", None);
-    let all = value("nodeprobe_loop_turn_seconds_count");
+    let all = value(&body, "nodeprobe_loop_turn_seconds_count");
     for (bound, word) in [("0.01", "10 ms"), ("0.1", "100 ms"), ("1", "1 s")] {
-        let below = value(&format!("nodeprobe_loop_turn_seconds_bucket{{le=\"{bound}\"}}"));
+        let below = value(&body, &format!("nodeprobe_loop_turn_seconds_bucket{{le=\"{bound}\"}}"));
         figure(&name(&format!("turns longer than {word}")), all - below, "", None);
     }
     let mut slow: Vec<(f64, &str)> = body
@@ -76,24 +72,19 @@ pub fn stalls(options: &Options) -> io::Result<()> {
 
 /// As many cgroups, a hundred in each container: as of a runtime within a runtime.
 fn nested(options: &Options, count: u32) -> io::Result<()> {
-    let inner: Vec<PathBuf> = (0..100)
-        .flat_map(|number| container_directories(&container_id(number)))
-        .flat_map(|directory| (0..100).map(move |number| directory.join(format!("inner-{number}"))))
-        .collect();
-    let result = (|| {
-        for number in 0..100 {
-            make_container(&container_id(number), &format!("bench-{number}"))?;
+    for number in 0..100 {
+        let id = container_id(number);
+        make_container(&id, &format!("bench-{number}"))?;
+        for directory in container_directories(&id) {
+            (0..100).try_for_each(|number| fs::create_dir(directory.join(format!("inner-{number}"))))?;
         }
-        inner.iter().try_for_each(fs::create_dir)?;
-        let agent = Agent::start(options, &[])?;
-        let mut client = Client::open(agent.address)?;
-        client.get(true)?;
-        let name = "10000 cgroups in 100 containers";
-        scrapes(name, &agent, &mut client, count)?;
-        after(name, &agent, &mut client)
-    })();
-    inner.iter().for_each(|directory| drop(fs::remove_dir(directory)));
-    result
+    }
+    let agent = Agent::start(options, &[])?;
+    let mut client = Client::open(agent.address)?;
+    client.get(true)?;
+    let name = "10000 cgroups in 100 containers";
+    scrapes(name, &agent, &mut client, count)?;
+    after(name, &agent, &mut client)
 }
 
 /// As many processes as there may be without taking the rest of the machine's ids, up to 50,000, in one container.

@@ -240,15 +240,7 @@ pub struct Scenario {
 /// Writes a limit into the file of v1 or v2, whichever there is; parents hand controllers of v2 down.
 #[track_caller]
 fn limit(cgroup: &Cgroup, files: &[(&str, &str)]) {
-    for directory in &cgroup.directories {
-        let parents: Vec<_> =
-            directory.ancestors().skip(1).take_while(|path| path.join("cgroup.procs").exists()).collect();
-        for parent in parents.into_iter().rev() {
-            for controller in ["cpu", "memory", "pids", "io"] {
-                let _ = fs::write(parent.join("cgroup.subtree_control"), format!("+{controller}"));
-            }
-        }
-    }
+    cgroup.hand_down();
     let is_set = |(file, value): &(&str, &str)| {
         cgroup.directories.iter().any(|directory| {
             let path = directory.join(file);

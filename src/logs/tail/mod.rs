@@ -1,9 +1,9 @@
 //! Follows log files: from paths to whole records, each exactly once, through rotation, truncation and restarts.
 //!
 //! [`Tail::turn`] does a bounded piece of work. A path is looked at when inotify names it, once a second where inotify does not
-//! tell of all that may happen, and every ten seconds where it should; what is new is read with pread(2) to one buffer for all files. Nothing is kept of a record that has no end yet: it stays
-//! in the file and is read again. Files that were renamed are read to their end, and those that came and went between two looks
-//! are found by their names ([`siblings`]).
+//! tell of all that may happen, and every ten seconds where it should; what is new is read with pread(2) to one buffer for all
+//! files. Nothing is kept of a record that has no end yet: it stays in the file and is read again. Files that were renamed are
+//! read to their end, and those that came and went between two looks are found by their names ([`siblings`]).
 
 mod follow;
 pub mod frame;
