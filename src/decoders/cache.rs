@@ -63,17 +63,21 @@ impl Cache {
         Some(answer.text.as_deref())
     }
 
-    /// Remembers an answer, if there is room.
-    pub fn put(&mut self, key: &[u8], text: Option<&[u8]>) {
+    /// Remembers an answer, if there is room; for a new key also if there is memory for what it is needed for.
+    pub fn put(&mut self, key: &[u8], text: Option<&[u8]>, needed: Use) {
         let answer = Remembered { generation: self.generation, text: text.map(Box::from) };
         let size = answer.size(key);
-        if self.bytes + size > limits::DECODED_BYTES || !memory::admits(Use::Patterns) {
+        let old = self.answers.get_mut(key);
+        let others = self.bytes - old.as_ref().map_or(0, |old| old.size(key));
+        if others + size > limits::DECODED_BYTES {
             return;
         }
-        if let Some(old) = self.answers.insert(key.into(), answer) {
-            self.bytes = self.bytes.saturating_sub(old.size(key));
+        match old {
+            Some(old) => *old = answer,
+            None if memory::admits(needed) => drop(self.answers.insert(key.into(), answer)),
+            None => return,
         }
-        self.bytes += size;
+        self.bytes = others + size;
     }
 }
 
@@ -92,8 +96,8 @@ mod tests {
         let mut cache = Cache::default();
         cache.begin();
         assert_eq!(cache.get(b"a"), None);
-        cache.put(b"a", Some(b"text"));
-        cache.put(b"b", None);
+        cache.put(b"a", Some(b"text"), Use::Patterns);
+        cache.put(b"b", None, Use::Patterns);
         cache.end();
         cache.begin();
         assert_eq!(cache.get(b"a"), Some(Some(&b"text"[..])));
@@ -112,13 +116,13 @@ mod tests {
         let mut cache = Cache::default();
         cache.begin();
         for number in 0..200_000u32 {
-            cache.put(&number.to_ne_bytes(), Some(b"text"));
-            cache.put(&number.to_ne_bytes(), Some(b"text"));
+            cache.put(&number.to_ne_bytes(), Some(b"text"), Use::Patterns);
+            cache.put(&number.to_ne_bytes(), Some(b"text"), Use::Patterns);
         }
         let size = ENTRY + 8;
         assert!(cache.bytes <= limits::DECODED_BYTES && cache.bytes > limits::DECODED_BYTES - size);
         assert_eq!(cache.bytes, cache.answers.len() * size);
-        cache.put(&[0; 9_000_000], None);
+        cache.put(&[0; 9_000_000], None, Use::Patterns);
         assert_eq!(cache.bytes, cache.answers.len() * size);
     }
 }

@@ -3,6 +3,7 @@
 use super::cache::Cache;
 use super::{Answer, Asks, DECODERS, Decoder, Gives, Keeps, Names, Options, Spec, Takes};
 use crate::limits;
+use crate::memory::Use;
 use crate::programs::config::{self, Mark};
 use crate::spelling::did_you_mean;
 use crate::sys::text::append;
@@ -159,7 +160,8 @@ impl Step {
                 // The answer may be from a newer table than the question.
                 cache.of_version(names.tables.symbols.version());
             }
-            cache.put(input, (answer == Answer::Text).then(|| &out[start..]));
+            // It only saves time.
+            cache.put(input, (answer == Answer::Text).then(|| &out[start..]), Use::Patterns);
         }
         Ok(answer)
     }
@@ -177,7 +179,8 @@ impl Step {
         let known = cache.get(input).flatten();
         if answer != Answer::Unknown {
             if known != Some(&out[start..]) {
-                cache.put(input, Some(&out[start..]));
+                // Without it sums would fall, which is worse than a series that is missing.
+                cache.put(input, Some(&out[start..]), Use::Series);
             }
         } else if let Some(known) = known {
             out.truncate(start);

@@ -14,7 +14,7 @@ pub static SPEC: Spec = Spec {
     about: "the number of a network interface, in nodeprobe's own network namespace, to its name, or `unknown:N`",
     takes: Takes::AtLeast(4),
     gives: Gives::Text,
-    keeps: Keeps::Nothing,
+    keeps: Keeps::LastKnown,
     asks: Asks::Nothing,
     build: plain::<IfName>,
 };
@@ -44,13 +44,16 @@ impl Decoder for IfName {
     fn decode(&mut self, names: &mut Names<'_>, input: &[u8], out: &mut Vec<u8>) -> Result<Answer, String> {
         let index = input::u32_at_start(input)?;
         match names.tables.interfaces.name(index, names.now_ns) {
-            Some(name) => append(out, name),
+            Some(name) => {
+                append(out, name);
+                Ok(Answer::TextForNow)
+            }
             None => {
                 append(out, b"unknown:");
                 input::push_decimal(out, u64::from(index));
+                Ok(Answer::Unknown)
             }
         }
-        Ok(Answer::TextForNow)
     }
 }
 

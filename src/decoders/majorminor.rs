@@ -13,7 +13,7 @@ pub static SPEC: Spec = Spec {
     about: "the kernel's number of a block device (`new_encode_dev`) to its name, or `unknown:MAJOR:MINOR`",
     takes: Takes::AtLeast(4),
     gives: Gives::Text,
-    keeps: Keeps::Nothing,
+    keeps: Keeps::LastKnown,
     asks: Asks::Nothing,
     build: plain::<MajorMinor>,
 };
@@ -63,10 +63,15 @@ impl Decoder for MajorMinor {
         let device = input::u32_at_start(input)?;
         let (major, minor) = (device >> 8 & 0xfff, (device & 0xff) | (device >> 12 & 0xf_ff00));
         match names.tables.partitions.name(names.host, names.now_ns, (major, minor))? {
-            Some(name) => append(out, name.as_bytes()),
-            None => append(out, format!("unknown:{major}:{minor}").as_bytes()),
+            Some(name) => {
+                append(out, name.as_bytes());
+                Ok(Answer::TextForNow)
+            }
+            None => {
+                append(out, format!("unknown:{major}:{minor}").as_bytes());
+                Ok(Answer::Unknown)
+            }
         }
-        Ok(Answer::TextForNow)
     }
 }
 

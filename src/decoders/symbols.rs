@@ -159,6 +159,9 @@ struct Range {
 
 impl SymbolTable {
     /// Reads /proc/kallsyms. Of several symbols at one address the one listed last stays, which the peer prints too.
+    ///
+    /// # Errors
+    /// Those of opening and reading it; no memory for it. Half a table would give addresses other names than the whole.
     pub fn read(host: &Host) -> io::Result<SymbolTable> {
         let mut names = Collector::new();
         let mut symbols: Vec<(u64, u32)> = Vec::with_capacity(1 << 17);
@@ -180,6 +183,9 @@ impl SymbolTable {
                 kernel = (kernel.0.min(symbol.address), kernel.1.max(symbol.address));
             }
         })?;
+        if is_cut {
+            return Err(io::Error::other("no memory for symbols below --memory-limit"));
+        }
         // Stable, and quick for what is sorted already, as the kernel's own symbols are.
         symbols.sort_by_key(|(address, _)| *address);
         symbols.reverse();
@@ -190,8 +196,7 @@ impl SymbolTable {
             offsets: Vec::with_capacity(symbols.len()),
             names: names.finish(symbols.iter().map(|(_, handle)| *handle)),
             kernel,
-            // What was cut for want of memory is not what the file says, and is read anew.
-            fingerprint: if is_cut { 0 } else { hasher.finish() },
+            fingerprint: hasher.finish(),
             ..SymbolTable::default()
         };
         for (first, &(address, _)) in symbols.iter().enumerate() {

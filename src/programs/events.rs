@@ -14,7 +14,6 @@ use crate::sys::clock::MonotonicNs;
 /// The rings of one map, and what came out of them.
 pub struct Events {
     buffer: PerfBuffer,
-    map: Map,
     keys: Keys,
     /// Per label set the count, and when the last event came.
     rows: Rows,
@@ -35,12 +34,12 @@ impl Events {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn open(map: Map, mut keys: Keys, flush_interval_ns: u64, limit: u32) -> Result<Events> {
-        let buffer = PerfBuffer::open(&map, limits::PERF_BUFFER_PAGES)?;
+    pub fn open(map: &Map, mut keys: Keys, flush_interval_ns: u64, limit: u32) -> Result<Events> {
+        let buffer = PerfBuffer::open(map, limits::PERF_BUFFER_PAGES)?;
         let rows = Rows::new(keys.len(), 2, limit);
         let (_, places) = keys.sorted_names(keys.len());
         keys.begin();
-        Ok(Events { buffer, map, keys, rows, places, flush_interval_ns, lost: 0, refused: 0, problem: None })
+        Ok(Events { buffer, keys, rows, places, flush_interval_ns, lost: 0, refused: 0, problem: None })
     }
 
     /// Takes what is in the rings; gives how many events could not be read.
@@ -89,11 +88,6 @@ impl Events {
     /// What decodes the events.
     pub fn keys(&self) -> &Keys {
         &self.keys
-    }
-
-    /// The map.
-    pub fn map(&self) -> &Map {
-        &self.map
     }
 
     /// Adds all series.

@@ -46,6 +46,8 @@ pub struct Running {
     object: Option<Loaded>,
     /// Every map that may become a metric, so that other metrics need no other object.
     maps: Vec<(MapShape, Map)>,
+    /// The others, to be asked what they take.
+    other_maps: Vec<Map>,
     /// What they take with those that are no metrics, at least.
     map_bytes: u64,
     metrics: Vec<MetricState>,
@@ -96,12 +98,14 @@ impl Running {
         };
         let programs = programs.into_iter().map(state).collect();
         let ids = config.cgroup_id_map.as_ref().map(|ids| ids.name.clone());
-        let mut maps = Vec::new();
+        let (mut maps, mut other_maps) = (Vec::new(), Vec::new());
         for shape in shapes {
             let is_events = shape.kind == MapType::PERF_EVENT_ARRAY;
             if shape.kind.is_table() || is_events || Some(&*shape.name) == ids.as_deref() {
                 let map = loaded.map(&shape.name)?;
                 maps.push((shape, map));
+            } else {
+                other_maps.extend(loaded.map(&shape.name));
             }
         }
         let mut running = Running {
@@ -110,6 +114,7 @@ impl Running {
             programs,
             object: Some(loaded),
             maps,
+            other_maps,
             map_bytes,
             metrics: Vec::new(),
             cgroup_ids: None,
@@ -253,7 +258,7 @@ impl Running {
                     Ok(state) => metrics.push(state),
                     Err(error) => problems.push(error.to_string()),
                 }
-            } else if !self.config.metrics.iter().any(|old| old.is_like(metric)) {
+            } else if !self.config.metrics.iter().any(|old| old.is_like(metric)) || !self.has_events(metric) {
                 // The rings of a map can be opened once only.
                 return Ok(false);
             }
@@ -273,6 +278,12 @@ impl Running {
         Ok(true)
     }
 
+    /// Whether the rings of this metric of events are open.
+    fn has_events(&self, metric: &Metric) -> bool {
+        let is_it = |state: &MetricState| state.desc.name == full_name(metric);
+        self.metrics.iter().any(|state| matches!(state.values, Values::Events(_)) && is_it(state))
+    }
+
     /// Descriptors to wait for.
     pub fn fds(&self) -> impl Iterator<Item = RawFd> {
         self.metrics.iter().filter_map(|metric| match &metric.values {
@@ -286,12 +297,9 @@ impl Running {
         self.map_bytes
     }
 
-    /// Its maps that are metrics.
+    /// All its maps.
     pub fn maps(&self) -> impl Iterator<Item = &Map> {
-        self.metrics.iter().map(|metric| match &metric.values {
-            Values::Table(table) => table.map(),
-            Values::Events(events) => events.map(),
-        })
+        self.maps.iter().map(|(_, map)| map).chain(&self.other_maps)
     }
 
     /// Takes what the perf buffer `fd` has.
@@ -514,13 +522,12 @@ fn open_metric(
     check_shape(metric, shape).map_err(failed).context(place())?;
     let keys = Keys::build(path, &metric.labels, options.decoders)?;
     let desc = desc_of(metric, &keys);
-    let map = map.again().context(place())?;
     let limit = options.series_limit;
     let values = match metric.kind {
         Kind::Events { flush_interval_ns } => {
             Values::Events(Events::open(map, keys, flush_interval_ns, limit).context(place())?)
         }
-        _ => Values::Table(Table::new(metric, keys, map, limit)?),
+        _ => Values::Table(Table::new(metric, keys, map.again().context(place())?, limit)?),
     };
     Ok(MetricState { desc, values, is_read: false })
 }

@@ -229,12 +229,16 @@ impl Set {
                 return Ok(None);
             }
         }
-        memory::leave_out_maps(old.as_ref().map_or(0, Running::map_bytes));
+        let replaced = old.as_ref().map_or(0, Running::map_bytes);
+        memory::leave_out_maps(replaced);
         let loaded = Running::load(source, config, problems, &self.options, &world.host);
-        let mut new = loaded.map_err(hint(world)).map_err(named)?;
+        let mut new =
+            loaded.map_err(hint(world)).map_err(named).inspect_err(|_| memory::add_maps(replaced))?;
         new.leave_out(|desc| clash(desc, &self.running));
         let limit = old.as_ref().map_or(usize::MAX, |old| old.problems().count());
         let refuse = |new: &Running| {
+            memory::leave_out_maps(new.map_bytes());
+            memory::add_maps(replaced);
             let problem = new.problems().next().unwrap_or_default();
             Err(Error::new(Reason::Failed, format!("config {name}: {problem}")))
         };
@@ -274,7 +278,7 @@ impl Set {
         self.running.iter().flat_map(Running::fds)
     }
 
-    /// Maps that are metrics.
+    /// All maps.
     pub fn maps(&self) -> impl Iterator<Item = &Map> {
         self.running.iter().flat_map(Running::maps)
     }

@@ -175,7 +175,7 @@ impl Table {
         let mut outcomes = Outcomes::default();
         let (labels, text) = (RowLabels::default(), Vec::new());
         let mut entry = Entry { keys, values, rows, labels, text, waiting: Waiting::default() };
-        entry.rows.clear();
+        entry.rows.begin();
         entry.keys.begin();
         *problem = None;
         let read = map.for_each(|key, value| {
@@ -210,11 +210,6 @@ impl Table {
         &self.keys
     }
 
-    /// The map.
-    pub fn map(&self) -> &Map {
-        &self.map
-    }
-
     /// Hands every entry to `each`: the key, its labels and its value, before anything is added up.
     ///
     /// # Errors
@@ -230,7 +225,7 @@ impl Table {
                 let full = full_key(*cpu, key, number);
                 labels.clear();
                 if matches!(keys.decode(names, keys.len(), &full, &mut labels), Ok(Outcome::Text)) {
-                    row.clear();
+                    row.begin();
                     row.row(&labels);
                     row.for_each(&in_order, |labels, _| each(&full, labels, u64::from_ne_bytes(*value)));
                 }

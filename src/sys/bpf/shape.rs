@@ -104,6 +104,11 @@ impl MapShape {
             MapType(raw::BPF_MAP_TYPE_RINGBUF) => 1,
             kind if kind.is_array() => values,
             kind if kind.is_table() && self.is_preallocated => ENTRY + self.key_size + values,
+            // Stacks have a header each (`struct stack_map_bucket`); they, and what has no keys, take all at once in any case.
+            MapType(raw::BPF_MAP_TYPE_STACK_TRACE) => 24 + values,
+            MapType(raw::BPF_MAP_TYPE_QUEUE | raw::BPF_MAP_TYPE_STACK) => values,
+            // Some bits for each, however large it is.
+            MapType(raw::BPF_MAP_TYPE_BLOOM_FILTER) => 1,
             _ => 0,
         };
         entry as u64 * u64::from(self.max_entries)
@@ -246,5 +251,28 @@ impl<'a> Type<'a> {
         let count = (self.raw.info & 0xffff) as usize;
         // SAFETY: libbpf has checked that the records are there; all of them consist of u32.
         unsafe { std::slice::from_raw_parts((&raw const *self.raw).add(1).cast(), count) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_maps_take_at_once() {
+        let least = |kind, is_preallocated| {
+            let (name, key) = (String::new(), Vec::new());
+            let kind = MapType(kind);
+            MapShape { name, kind, key_size: 4, value_size: 12, max_entries: 1_000, is_preallocated, key }
+                .least_bytes(8)
+        };
+        assert_eq!(least(raw::BPF_MAP_TYPE_HASH, true), 68_000);
+        assert_eq!(least(raw::BPF_MAP_TYPE_HASH, false), 0);
+        assert_eq!(least(raw::BPF_MAP_TYPE_PERCPU_ARRAY, true), 128_000);
+        assert_eq!(least(raw::BPF_MAP_TYPE_RINGBUF, true), 1_000);
+        assert_eq!(least(raw::BPF_MAP_TYPE_STACK_TRACE, true), 40_000);
+        assert_eq!(least(raw::BPF_MAP_TYPE_QUEUE, true), 16_000);
+        assert_eq!(least(raw::BPF_MAP_TYPE_BLOOM_FILTER, true), 1_000);
+        assert_eq!(least(raw::BPF_MAP_TYPE_CGRP_STORAGE, true), 0);
     }
 }
