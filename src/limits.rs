@@ -11,7 +11,7 @@ pub enum Limit {
     Mounts,
     /// [`DEVICES_PER_CONTAINER`].
     Devices,
-    /// [`INTERFACES`] or [`INTERFACES_PER_CONTAINER`].
+    /// [`INTERFACES`], [`INTERFACES_PER_CONTAINER`] or [`NAMESPACES`].
     Interfaces,
     /// [`CGROUPS`] or [`CGROUP_DEPTH`] in a walk.
     Walk,
@@ -271,6 +271,9 @@ pub const INTERFACES: usize = 256;
 
 /// How long a network namespace without a container is remembered.
 pub const NAMESPACE_TIME: Duration = Duration::from_secs(600);
+
+/// Network namespaces remembered, some 200 bytes each: more than 1,600 new ones a minute are more than anyone starts.
+pub const NAMESPACES: usize = 16_384;
 
 /// Interfaces of one container exported. Pods have one, with Multus a few more.
 pub const INTERFACES_PER_CONTAINER: usize = 16;

@@ -97,10 +97,25 @@ struct Home {
 struct Namespace {
     /// Whose its traffic is.
     owner: InstanceId,
-    /// What its interfaces had counted, by the number of their name.
-    last: HashMap<u64, [u64; COUNTERS]>,
+    /// What its interfaces had counted, with the number of their name. Few: thousands of namespaces may be remembered.
+    last: Vec<(u64, [u64; COUNTERS])>,
     /// When a container was seen in it.
     seen_ns: MonotonicNs,
+}
+
+impl Namespace {
+    /// Keeps what an interface counts now and says what it had before; none for one interface too many.
+    fn replace(&mut self, part: u64, values: [u64; COUNTERS]) -> Option<(u64, [u64; COUNTERS])> {
+        if let Some((_, last)) = self.last.iter_mut().find(|(known, _)| *known == part) {
+            return Some((part, std::mem::replace(last, values)));
+        }
+        if self.last.len() >= limits::INTERFACES_PER_CONTAINER {
+            return None;
+        }
+        self.last.reserve_exact(1);
+        self.last.push((part, values));
+        Some((part, [0; COUNTERS]))
+    }
 }
 
 /// Names of interfaces, numbered: containers have the same few.
@@ -210,6 +225,10 @@ impl ContainerNet {
     }
 
     fn read_namespace(&mut self, world: &mut World, inode: u64, inside: &[(InstanceId, u32)]) {
+        if !self.namespaces.contains_key(&inode) && self.namespaces.len() >= limits::NAMESPACES {
+            world.reached.count(Limit::Interfaces);
+            return;
+        }
         let Some((owner, pid)) = self.assign(world, inode, inside) else { return };
         let Some(identity) = world.containers.instance(owner).and_then(|known| known.identity) else {
             return;
@@ -217,6 +236,10 @@ impl ContainerNet {
         // Not kept open: that would keep the namespace of a container that is gone.
         let file = world.host.proc(&format!("{pid}/net/dev"));
         let Ok(table) = read_bounded(&file, limits::KERNEL_FILE_BYTES) else { return };
+        // Its number may be another process's by now.
+        if namespace_of(&world.host, pid) != Some(inode) {
+            return;
+        }
         let Some(namespace) = self.namespaces.get_mut(&inode) else { return };
         for row in net_dev::parse(&table).filter(|row| is_its_own(row.name)) {
             let values = [
@@ -233,14 +256,12 @@ impl ContainerNet {
             if values == [0; COUNTERS] {
                 continue;
             }
-            let is_known = |part: &u64| {
-                namespace.last.contains_key(part) || namespace.last.len() < limits::INTERFACES_PER_CONTAINER
-            };
-            let Some(part) = self.names.number(row.name).filter(is_known) else {
+            let Some((part, last)) =
+                self.names.number(row.name).and_then(|part| namespace.replace(part, values))
+            else {
                 world.reached.count(Limit::Interfaces);
                 continue;
             };
-            let last = namespace.last.insert(part, values).unwrap_or_default();
             if values.iter().zip(last).any(|(value, last)| *value < last) {
                 // Another interface of that name, or another namespace of that number.
                 self.ledger.rebase(owner, part, [0; COUNTERS]);
@@ -270,10 +291,10 @@ impl ContainerNet {
             Some(known) => {
                 known.owner = owner;
                 // What came before was the other one's.
-                known.last.iter().for_each(|(&part, values)| self.ledger.rebase(owner, part, *values));
+                known.last.iter().for_each(|(part, values)| self.ledger.rebase(owner, *part, *values));
             }
             None => {
-                let namespace = Namespace { owner, last: HashMap::new(), seen_ns: world.now_ns };
+                let namespace = Namespace { owner, last: Vec::new(), seen_ns: world.now_ns };
                 self.namespaces.insert(inode, namespace);
             }
         }

@@ -116,9 +116,11 @@ impl Collector for Finder {
         self.stale |= world.containers.take_missed();
         if std::mem::take(&mut self.stale) {
             self.walks += 1;
-            if !self.watch.walk(&world.hierarchies, &mut world.containers, world.now_ns) {
+            let walked = self.watch.walk(&world.hierarchies, &mut world.containers, world.now_ns);
+            if !walked.is_whole() {
                 world.reached.count(Limit::Walk);
             }
+            self.stale |= walked.failed;
         }
         world.containers.settle(&world.host, world.now_ns, &mut world.events);
         Ok(())

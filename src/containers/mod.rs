@@ -342,8 +342,8 @@ impl Containers {
     /// True once, when something was refused and there is room again, or paths are wanted now: time for a walk.
     pub fn take_missed(&mut self) -> bool {
         let paths = self.paths.take_missed();
-        let room = self.cgroups.len() < limits::CGROUPS / 2
-            && self.instances.len() < limits::CONTAINERS / 2
+        let room = self.cgroups.len() < limits::CGROUPS / 8 * 7
+            && self.instances.len() < limits::CONTAINERS / 8 * 7
             && memory::has_recovered();
         paths || room && std::mem::take(&mut self.has_missed)
     }

@@ -1,8 +1,8 @@
 //! Walking a hierarchy: the directories there are, with their ids.
 
-use std::fs;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::Path;
+use std::{fs, io};
 
 use crate::error::Reason;
 use crate::limits;
@@ -30,12 +30,42 @@ pub struct Walked {
     pub complete: bool,
     /// Directories below [`limits::CGROUP_DEPTH`] were left out.
     pub cut: bool,
+    /// A directory that is there could not be read now: another walk may find more.
+    pub failed: bool,
+}
+
+impl Walked {
+    /// All of it, so far.
+    pub const WHOLE: Walked = Walked { complete: true, cut: false, failed: false };
+
+    /// Both.
+    pub fn and(self, other: Walked) -> Walked {
+        Walked {
+            complete: self.complete && other.complete,
+            cut: self.cut || other.cut,
+            failed: self.failed || other.failed,
+        }
+    }
+
+    /// Nothing was left out.
+    pub fn is_whole(self) -> bool {
+        self == Walked::WHOLE
+    }
+
+    /// Takes note of an error. A directory that vanished is none, nor is one nobody may see; otherwise nothing is known about what
+    /// is in there.
+    fn note(&mut self, error: &io::Error) {
+        let reason = Reason::of_errno(error.raw_os_error().unwrap_or(0));
+        if !matches!(reason, Reason::NotFound | Reason::NoPermission) {
+            (self.complete, self.failed) = (false, true);
+        }
+    }
 }
 
 /// Visits `start` (a path below `mount` with a leading slash, or `""` for all) and every directory below it, parents first,
-/// with id and path. Gives false when a cap, or want of descriptors, cut the walk short.
+/// with id and path.
 pub fn walk(mount: &Path, start: &str, mut visit: impl FnMut(u64, &str)) -> Walked {
-    let mut walked = Walked { complete: true, cut: false };
+    let mut walked = Walked::WHOLE;
     let mut path = start.to_owned();
     if !start.is_empty() {
         let Some(id) = id_of(&mount.join(start.trim_start_matches('/'))) else {
@@ -65,18 +95,16 @@ fn descend(
     }
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
-        // A directory that vanished is no error; without descriptors to look, nothing is known about what is in there.
-        Err(error) => {
-            let reason = Reason::of_errno(error.raw_os_error().unwrap_or(0));
-            walked.complete &= reason != Reason::ResourceLimit;
-            return;
-        }
+        Err(error) => return walked.note(&error),
     };
     let mut children: Vec<(String, u64)> = Vec::new();
     for entry in entries {
-        let Ok(entry) = entry else {
-            walked.complete = false;
-            break;
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                walked.note(&error);
+                break;
+            }
         };
         if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             continue;
@@ -112,10 +140,6 @@ fn descend(
 mod tests {
     use super::*;
 
-    fn whole(walked: Walked) -> bool {
-        walked.complete && !walked.cut
-    }
-
     #[test]
     fn parents_come_first_and_files_do_not_count() {
         let root = std::env::temp_dir().join(format!("nodeprobe-walk-{}", std::process::id()));
@@ -124,12 +148,12 @@ mod tests {
         fs::write(root.join("a/cgroup.procs"), "").unwrap();
         let mut seen = Vec::new();
         let same = |id, path: &str| id == id_of(&root.join(&path[1..])).unwrap();
-        assert!(whole(walk(&root, "", |id, path| seen.push((path.to_owned(), same(id, path))))));
+        assert!(walk(&root, "", |id, path| seen.push((path.to_owned(), same(id, path)))).is_whole());
         assert_eq!(seen, ["/a", "/a/b", "/a/b/c", "/d"].map(|path| (path.to_owned(), true)));
         seen.clear();
-        assert!(whole(walk(&root, "/a/b", |_, path| seen.push((path.to_owned(), true)))));
+        assert!(walk(&root, "/a/b", |_, path| seen.push((path.to_owned(), true))).is_whole());
         assert_eq!(seen, ["/a/b", "/a/b/c"].map(|path| (path.to_owned(), true)));
-        assert!(whole(walk(&root, "/gone", |_, path| panic!("{path}"))));
+        assert!(walk(&root, "/gone", |_, path| panic!("{path}")).is_whole());
         fs::remove_dir_all(&root).unwrap();
     }
 
@@ -139,10 +163,10 @@ mod tests {
         fs::create_dir_all(root.join("d/".repeat(limits::CGROUP_DEPTH))).unwrap();
         fs::create_dir_all(root.join("z")).unwrap();
         let mut last = String::new();
-        assert!(whole(walk(&root, "", |_, path| last = path.to_owned())));
+        assert!(walk(&root, "", |_, path| last = path.to_owned()).is_whole());
         fs::create_dir_all(root.join("d/".repeat(limits::CGROUP_DEPTH + 3))).unwrap();
         let walked = walk(&root, "", |_, path| last = path.to_owned());
-        assert_eq!((walked, last.as_str()), (Walked { complete: true, cut: true }, "/z"));
+        assert_eq!((walked, last.as_str()), (Walked { cut: true, ..Walked::WHOLE }, "/z"));
         fs::remove_dir_all(&root).unwrap();
     }
 }

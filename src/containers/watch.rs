@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use super::Containers;
 use super::hierarchies::{Hierarchies, Place};
-use super::walk;
+use super::walk::{self, Walked};
 use crate::error::{Context, Error, Reason, Result};
 use crate::host::{Host, read_bounded};
 use crate::limits;
@@ -97,17 +97,16 @@ impl Watch {
 
     /// Walks all hierarchies and makes `containers` what is there.
     ///
-    /// Gives false when a limit left something out.
+    /// Gives what it left out.
     pub fn walk(
         &mut self,
         hierarchies: &Hierarchies,
         containers: &mut Containers,
         now_ns: MonotonicNs,
-    ) -> bool {
-        let mut all = true;
+    ) -> Walked {
+        let mut all = Walked::WHOLE;
         if let Watch::Inotify(watch) = self {
-            // This walk tries again what was out of watches or of memory.
-            watch.incomplete = false;
+            watch.begin_walk();
         }
         for (place, mount) in hierarchies.searched() {
             let mut found = Vec::new();
@@ -125,7 +124,10 @@ impl Watch {
             if walked.complete {
                 containers.keep_only(place, &found, walked.cut, now_ns);
             }
-            all &= walked.complete && !walked.cut;
+            all = all.and(walked);
+        }
+        if let (Watch::Inotify(watch), true) = (self, all.complete) {
+            watch.end_walk();
         }
         all
     }
@@ -136,9 +138,12 @@ fn hidden_root(hierarchies: &Hierarchies) -> Option<Error> {
     let table = read_bounded(&Host::own("mountinfo"), limits::KERNEL_FILE_BYTES).ok()?;
     hierarchies.searched().find_map(|(_, directory)| {
         let directory = directory.to_str()?;
+        let directory = directory.trim_end_matches('/');
         let mount = mountinfo::parse(&table).find(|mount| mount.mount_point == directory)?;
         let line = format!("{directory} shows only {} of the hierarchy", mount.root);
-        (mount.root != "/").then(|| Error::new(Reason::NotSupported, line))
+        // Above the own root, seen from a cgroup namespace below, is the host's.
+        let is_all = mount.root.split('/').all(|part| matches!(part, "" | ".."));
+        (!is_all).then(|| Error::new(Reason::NotSupported, line))
     })
 }
 
@@ -235,29 +240,63 @@ impl BpfWatch {
 /// Watches on every directory of the searched hierarchies.
 pub struct InotifyWatch {
     inotify: Inotify,
-    directories: HashMap<i32, (Place, Box<str>)>,
+    directories: HashMap<i32, Watched>,
     /// Out of watches: some directories go unwatched.
     incomplete: bool,
+    /// The walk that is under way, or was the last.
+    walk: u32,
+}
+
+struct Watched {
+    place: Place,
+    path: Box<str>,
+    /// The walk that found it last.
+    walk: u32,
 }
 
 impl InotifyWatch {
     fn open() -> Result<InotifyWatch> {
         let inotify = Inotify::open().context("inotify")?;
-        Ok(InotifyWatch { inotify, directories: HashMap::new(), incomplete: false })
+        Ok(InotifyWatch { inotify, directories: HashMap::new(), incomplete: false, walk: 0 })
+    }
+
+    /// A walk tries again what was out of watches or of memory.
+    fn begin_walk(&mut self) {
+        self.incomplete = false;
+        self.walk = self.walk.wrapping_add(1);
+    }
+
+    /// What a whole walk did not find is gone, if the kernel had no room to say so.
+    fn end_walk(&mut self) {
+        self.directories.retain(|&number, watched| {
+            let is_there = watched.walk == self.walk;
+            if !is_there {
+                self.inotify.unwatch(number);
+                memory::give_back(memory::WATCH_BYTES);
+            }
+            is_there
+        });
     }
 
     fn add(&mut self, hierarchies: &Hierarchies, place: Place, path: &str) {
         let Some(mount) = hierarchies.directory(place) else {
             return;
         };
-        if self.directories.len() >= limits::CGROUP_WATCHES || !memory::admits(Use::Keys) {
-            self.incomplete = true;
-            return;
-        }
         match self.inotify.watch_children(&mount.join(path.trim_start_matches('/'))) {
-            Ok(watch) => {
-                if self.directories.insert(watch, (place, path.into())).is_none() {
+            // It has one number for as long as it is there.
+            Ok(number) => {
+                if let Some(watched) = self.directories.get_mut(&number) {
+                    // Cgroups of v1 can be given another name.
+                    if *watched.path != *path {
+                        watched.path = path.into();
+                    }
+                    watched.walk = self.walk;
+                } else if self.directories.len() >= limits::CGROUP_WATCHES || !memory::admits(Use::Keys) {
+                    self.inotify.unwatch(number);
+                    self.incomplete = true;
+                } else {
                     memory::hold(memory::WATCH_BYTES);
+                    self.directories.insert(number, Watched { place, path: path.into(), walk: self.walk });
                 }
             }
             // A directory that is gone needs no watch.
@@ -275,10 +314,8 @@ impl InotifyWatch {
         let directories = &self.directories;
         self.inotify.read(|change| match change {
             Change::Created(watch, name) => {
-                if let (Some((place, parent)), Ok(name)) =
-                    (directories.get(&watch), std::str::from_utf8(name))
-                {
-                    created.push((*place, format!("{parent}/{name}")));
+                if let (Some(parent), Ok(name)) = (directories.get(&watch), std::str::from_utf8(name)) {
+                    created.push((parent.place, format!("{}/{name}", parent.path)));
                 }
             }
             // The name alone does not give the id.

@@ -64,12 +64,16 @@ struct WayBack<'a>(&'a File);
 impl Drop for WayBack<'_> {
     fn drop(&mut self) {
         if let Err(error) = enter(self.0) {
-            // All that this process does from here on, the address it listens on and the interfaces it reports, would be in some
-            // container's network and look right. There is no state to save; who supervises it starts it anew.
-            stderr::line(stderr::Level::Error, format_args!("back to the own network namespace: {error}"));
-            std::process::abort();
+            lost(&error);
         }
     }
+}
+
+/// There is no way back to the own namespace. All that this process does from here on, the address it listens on and the
+/// interfaces it reports, would be elsewhere and look right. There is no state to save; who supervises it starts it anew.
+pub(super) fn lost(error: &io::Error) -> ! {
+    stderr::line(stderr::Level::Error, format_args!("back to the own namespace: {error}"));
+    std::process::abort();
 }
 
 /// Moves this thread.

@@ -8,6 +8,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::namespace;
+
 /// Raises the soft limit of open files to the hard one; gives the limit then in force.
 pub fn raise_open_files() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -76,7 +78,9 @@ pub fn inside_namespace<T>(namespace: &Path, own: &Path, action: impl FnOnce() -
     }
     enter(&target)?;
     let result = action();
-    enter(&home)?;
+    if let Err(error) = enter(&home) {
+        namespace::lost(&error);
+    }
     Ok(result)
 }
 
