@@ -38,6 +38,8 @@ CARGO := vendor/cargo.sh
 TARGET := $(or $(shell [ -z "$(ARCH)" ] || { . vendor/build-std/table.sh $(ARCH) && echo $$rust; }),x86_64-unknown-linux-musl)
 DIST := dist$(addprefix /,$(filter-out x86_64,$(ARCH)))/nodeprobe
 BINARY := $(or $(CARGO_TARGET_DIR),target)$(addprefix /,$(filter-out x86_64,$(ARCH)))/$(TARGET)/release/nodeprobe
+# Where tests write what they leave out, and why: support::skip.
+SKIPPED := $(or $(CARGO_TARGET_DIR),target)/tmp/skipped
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo -E)
 BPF_C := $(wildcard bpf/*.c bpf/*.h bpf/include/*.h bpf/programs/*.c)
 
@@ -68,14 +70,16 @@ test: ## everything CI checks: style, unit, golden and kernel tests (T=name: one
 	@vendor/setup.sh test
 	@$(MAKE) build
 	@$(if $(T),,$(MAKE) check)
+	@rm -f $(SKIPPED)
 	@NODEPROBE_BINARY=dist/nodeprobe $(CARGO) test --locked $(if $(T),--test $(T)) $(if $(ARGS),-- $(ARGS))
+	@[ ! -e $(SKIPPED) ] || { echo; echo "what cannot be tested on this machine:"; sort -u $(SKIPPED); }
 
 test-vm: build ## the agent on a matrix of kernels (K=all, or names of tests/vm/kernels.txt), in emulated machines
 	@vendor/setup.sh test-vm
 	@K='$(K)' NODEPROBE_BINARY=dist/nodeprobe $(CARGO) test --locked --test kernel --test oom --test life --test matrix -- --ignored --nocapture the_matrix
 
 test-parts: ## what is too long or too large for `make test`, by parts (P=page faults systemd deb: some of them)
-	@vendor/setup.sh parts
+	@P='$(P)' vendor/setup.sh parts
 	@$(MAKE) build
 	@$(if $(filter page faults,$(P)),$(CARGO) test --locked $(foreach part,$(filter page faults,$(P)),--test $(part)) -- --ignored --nocapture --test-threads=1)
 	@$(if $(filter systemd,$(P)),$(SUDO) tests/vm/run.sh /var/tmp/nodeprobe-vm unit.sh)
@@ -131,6 +135,7 @@ install: ## install the built binary, a systemd unit and its settings (PREFIX, D
 	@install -D -m 755 dist/nodeprobe $(DESTDIR)$(PREFIX)/bin/nodeprobe
 	@install -d $(DESTDIR)/etc/systemd/system
 	@sed 's#/usr/local/bin/#$(PREFIX)/bin/#' deploy/nodeprobe.service >$(DESTDIR)/etc/systemd/system/nodeprobe.service
+	@install -m 644 deploy/nodeprobe.socket $(DESTDIR)/etc/systemd/system/nodeprobe.socket
 	@[ -e $(DESTDIR)/etc/default/nodeprobe ] || install -D -m 644 deploy/nodeprobe.env $(DESTDIR)/etc/default/nodeprobe
 	@echo "next:  systemctl daemon-reload && systemctl enable --now nodeprobe"
 
@@ -140,10 +145,9 @@ deb: build ## pack dist/nodeprobe as a Debian package, dist/nodeprobe_VERSION_AR
 tarball: build ## pack it with its unit and documents, dist/nodeprobe-VERSION-ARCH.tar.gz, with dist/SHA256SUMS
 	@deploy/package.sh tarball
 
-# What needs virtual machines or other systems: P=name picks one.
 uninstall: ## remove what install put there; settings stay
-	@[ -n "$(DESTDIR)" ] || ! command -v systemctl >/dev/null || systemctl disable --now nodeprobe 2>/dev/null || true
-	@rm -f $(DESTDIR)$(PREFIX)/bin/nodeprobe $(DESTDIR)/etc/systemd/system/nodeprobe.service
+	@[ -n "$(DESTDIR)" ] || ! command -v systemctl >/dev/null || systemctl disable --now nodeprobe.socket nodeprobe 2>/dev/null || true
+	@rm -f $(DESTDIR)$(PREFIX)/bin/nodeprobe $(DESTDIR)/etc/systemd/system/nodeprobe.service $(DESTDIR)/etc/systemd/system/nodeprobe.socket
 
 vendor: ## copy all crates to vendor/crates, for builds without a network
 	@vendor/setup.sh build

@@ -46,7 +46,7 @@ impl Waits {
         command.spawn().expect("waits")
     }
 
-    /// Busy processes, more than there are processors.
+    /// Busy processes, more than the two processors they stay on.
     #[track_caller]
     fn spin(&self, cgroup: &Cgroup, processes: u32, threads: u32) -> Spinners {
         let mut child = self.start(cgroup, &["spin", &processes.to_string(), &threads.to_string()]);
@@ -269,7 +269,7 @@ impl Drop for Sysctl {
 fn block_io_counts_while_the_kernel_accounts_for_it() {
     let _turn = turn();
     let Some(_before) = Sysctl::set("0") else {
-        return println!("skipped: no kernel.task_delayacct, Linux before 5.14");
+        return support::skip("no kernel.task_delayacct, Linux before 5.14");
     };
     let waits = Waits::new();
     let cgroup = Cgroup::docker(None);
@@ -291,7 +291,7 @@ fn block_io_counts_while_the_kernel_accounts_for_it() {
         // The number of ticks is rounded down.
         becomes(&agent, DISK, &cgroup, (ticks + 0.5) / 100.0, 0.05);
     } else {
-        println!("skipped: the disk of {} makes nobody wait ({ticks} ticks)", file.display());
+        support::skip(&format!("the disk of {} makes nobody wait ({ticks} ticks)", file.display()));
     }
     let (status, ..) = agent.stop();
     assert!(status.success());

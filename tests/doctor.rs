@@ -1,5 +1,7 @@
 //! `nodeprobe doctor`: that its two forms agree with each other and with what the agent then does.
 
+mod support;
+
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -195,8 +197,7 @@ fn a_collector_that_must_work_and_cannot_fails_no_report() {
 #[test]
 fn typed_tracepoints_need_a_capability() {
     if !is_root() || !Path::new("/sys/kernel/btf/vmlinux").exists() {
-        eprintln!("skipped: needs root and BTF");
-        return;
+        return support::skip("needs root and BTF");
     }
     let binary = Copy::new("doctor-nobody");
     let checks = objects(&binary.run(None, &["doctor", "--json"]), "checks");

@@ -482,8 +482,7 @@ fn no_working_directory_and_nothing_to_write_to() {
     // The binary may lie below /tmp, so it is found before that is covered.
     command.args(["-m", "bash", "-c", &script, "bash"]);
     if BINARY.starts_with("/tmp/") {
-        println!("the program is below /tmp: left out");
-        return;
+        return support::skip("a root nobody can write to: the program is below /tmp");
     }
     let run = scene.run(command).unwrap_or_else(|problem| panic!("read-only: {problem}"));
     assert!(run.stderr.iter().any(|line| line.contains("/tmp/state")), "{:#?}", run.stderr);

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::cgroup::{Cgroup, of_container, turn};
-use support::{ANSWER, Agent, BINARY, Dice, TempDir, until};
+use support::{ANSWER, Agent, BINARY, Dice, SetAtEnd, TempDir, until};
 
 const KILLS: u32 = 100;
 
@@ -185,6 +185,7 @@ fn a_hundred_kills_leave_nothing() {
     let mut dice = Dice::new(9);
     let mut served = 0;
     thread::scope(|scope| {
+        let _over = SetAtEnd(&over);
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 Cgroup::docker(None).run("/bin/true");
@@ -210,7 +211,6 @@ fn a_hundred_kills_leave_nothing() {
             let status = child.wait().expect("a child of ours");
             assert_eq!(status.code(), None, "killed, not ended by itself: {status}");
         }
-        over.store(true, Ordering::Relaxed);
     });
     println!("{KILLS} kills, {served} of them serving, in {:.0?}", began.elapsed());
 

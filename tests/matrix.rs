@@ -24,7 +24,7 @@ const SMALL: &[&str] = &["6.1", "6.1/no_btf", "6.1/no_caps"];
 /// The kernel that is booted with one thing missing each time.
 const VARIED: &str = "6.12";
 
-/// Test programs that run in a machine of their own when K names row `KERNEL/tests`; not among `all`.
+/// Test programs that run in a machine of their own, row `KERNEL/tests`: on kernels for amd64.
 const TESTS: &[&str] = &["kernel", "life", "oom"];
 
 /// What is missing in turn, and how.
@@ -243,10 +243,17 @@ fn kernels() -> Vec<(String, String)> {
     fields.map(|fields| (fields[0].clone(), fields[1].clone())).collect()
 }
 
+/// The rows in which test programs run.
+fn tested() -> Vec<String> {
+    let own = kernels().into_iter().filter(|(_, arch)| arch == "amd64");
+    own.map(|(name, _)| format!("{name}/tests")).collect()
+}
+
 /// All rows that K stands for.
 fn rows(wanted: &str) -> Vec<String> {
     let variants = VARIANTS.iter().map(|(name, _)| format!("{VARIED}/{name}"));
     let mut all: Vec<String> = kernels().into_iter().map(|(name, _)| name).chain(variants).collect();
+    all.extend(tested());
     all.extend(SMALL.iter().map(|row| (*row).to_owned()));
     let mut seen = BTreeSet::new();
     all.retain(|row| seen.insert(row.clone()));
@@ -258,10 +265,6 @@ fn rows(wanted: &str) -> Vec<String> {
         let before = rows.len();
         // A kernel's name stands for its variants, too.
         let of_it = |row: &&String| *row == name || row.starts_with(&format!("{name}/"));
-        if name.ends_with("/tests") {
-            rows.push(name.to_owned());
-            continue;
-        }
         rows.extend(all.iter().filter(of_it).cloned());
         assert!(rows.len() > before, "no kernel {name}: {all:?}");
     }
@@ -389,25 +392,29 @@ fn test_program(name: &str) -> String {
     newest.1.display().to_string()
 }
 
-/// What the test programs said. They know what to expect themselves: nothing of it is in the table.
+/// What the test programs said.
 fn judge_tests(run: &mut Run, console: &str, output: &str) {
     judge_kernel(run, console, output);
-    let mut program = "";
+    let (mut program, mut test) = ("", "");
     let mut ended = BTreeSet::new();
     for line in section(output, "tests").unwrap_or_default().lines() {
+        let cell = |test: &str| ("test".to_owned(), format!("{program}::{test}"));
         if let Some(name) = line.strip_prefix("program ") {
             program = name;
         } else if let Some((name, result)) =
             line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... "))
         {
-            if result != "ok" && !result.starts_with("ignored") {
-                run.wrong.push(format!("test {program}::{name}: {result}"));
+            match result {
+                "ok" => drop(run.cells.insert(cell(name), result.to_owned())),
+                _ if result.starts_with("ignored") => {}
+                _ => run.wrong.push(format!("test {program}::{name}: {result}")),
             }
-        } else if let Some(result) = line.strip_prefix("test result: ") {
-            println!("{}: {program}: {result}", run.row);
+        } else if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.split_once(" stdout")) {
+            test = name.0;
+        } else if let Some(reason) = line.strip_prefix("skipped: ") {
+            run.cells.insert(cell(test), format!("absent: {reason}"));
+        } else if line.starts_with("test result: ") {
             ended.insert(program);
-        } else if line.starts_with("skipped") {
-            println!("{}: {program}: {line}", run.row);
         } else if line.contains("panicked at") || line.starts_with("error") {
             run.wrong.push(line.to_owned());
         }
@@ -633,9 +640,6 @@ fn run_rows(rows: &[String], with_programs: bool) {
         for line in &run.wrong {
             let _ = writeln!(wrong, "{}: {line}", run.row);
         }
-        if run.row.ends_with("/tests") {
-            continue;
-        }
         if update && run.wrong.is_empty() {
             versions.insert(run.row.clone(), run.version);
             table.insert(run.row, run.cells);
@@ -716,6 +720,19 @@ fn page(table: &Table, versions: &BTreeMap<String, String>) -> String {
         if cells.iter().any(|cell| *cell != "ok") {
             let _ = writeln!(page, "| {name} | {} |", cells.join(" | "));
         }
+    }
+    let rows: Vec<String> = tested().into_iter().filter(|row| table.contains_key(row)).collect();
+    let _ = writeln!(
+        page,
+        "\n## Test programs\n\nThe programs of `tests/` that need a kernel, as they are, in machines of their own.\n\n\
+         | test | {} |\n|---{}|",
+        rows.iter().map(|row| row.trim_end_matches("/tests")).collect::<Vec<_>>().join(" | "),
+        "|---".repeat(rows.len())
+    );
+    let tests = rows.iter().flat_map(|row| table[row].keys()).filter(|(kind, _)| kind == "test");
+    for (_, name) in tests.collect::<BTreeSet<&Cell>>() {
+        let cells: Vec<&str> = rows.iter().map(|row| result(row, "test", name)).collect();
+        let _ = writeln!(page, "| {name} | {} |", cells.join(" | "));
     }
     let _ = write!(
         page,
@@ -817,7 +834,7 @@ fn the_matrix_is_as_expected() {
                 _ => continue,
             };
             if rows.contains(&name) && !here("dist").join(kind).join("nodeprobe").exists() {
-                println!("{name} is NOT run: no dist/{kind}/nodeprobe, make build ARCH={kind}");
+                support::skip(&format!("{name}: no dist/{kind}/nodeprobe, make build ARCH={kind}"));
                 rows.retain(|row| *row != name);
             }
         }

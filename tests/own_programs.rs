@@ -87,7 +87,7 @@ fn all_programs_attach_or_say_why_not_and_count_the_truth() {
     for (names, check) in checks {
         let missing = names.iter().find_map(|&name| Some((name, own.verdicts[name].as_ref().err()?)));
         if let Some((name, reason)) = missing {
-            println!("{}: SKIPPED, {name} is absent: {reason}", names.join(", "));
+            support::skip(&format!("{}: {name} is absent: {reason}", names.join(", ")));
             continue;
         }
         let began = Instant::now();
@@ -411,8 +411,7 @@ fn timers(own: &Own) {
 
 fn disk(own: &Own) {
     let Some(device) = Loop::new() else {
-        println!("biolatency, fixed-histogram: SKIPPED, no loop device can be had");
-        return;
+        return support::skip("biolatency, fixed-histogram: no loop device can be had");
     };
     let name = device.device.file_name().unwrap().to_str().unwrap();
     let labels = [("device", name), ("operation", "read")];
@@ -677,10 +676,9 @@ fn forks(own: &Own) {
 
 fn migrations(own: &Own) {
     if std::thread::available_parallelism().unwrap().get() < 2 {
-        println!(
-            "cgroup, cgroup_id_map, cgroup_id_map_cgrp_storage: SKIPPED, nowhere to migrate to with one CPU"
+        return support::skip(
+            "cgroup, cgroup_id_map, cgroup_id_map_cgrp_storage: nowhere to migrate to with one CPU",
         );
-        return;
     }
     // Each step moves it to another CPU and back, ten times.
     let script = "
@@ -699,7 +697,7 @@ for line in sys.stdin:
     let mut families = vec!["sched_migrations_total", "sched_migrations_selected_total"];
     match &own.verdicts["cgroup_id_map_cgrp_storage"] {
         Ok(()) => families.push("sched_migrations_marked_total"),
-        Err(reason) => println!("cgroup_id_map_cgrp_storage: SKIPPED, it is absent: {reason}"),
+        Err(reason) => support::skip(&format!("cgroup_id_map_cgrp_storage: it is absent: {reason}")),
     }
     let counts = |cgroup: &Cgroup| -> Vec<f64> {
         let metrics = own.fresh();
@@ -757,14 +755,12 @@ fn container_disk(own: &Own) {
     if !is_v2 {
         // Ids of v1's hierarchies would name wrong containers.
         assert_eq!(own.sum(name, &[]), 0.0);
-        println!(
-            "disk-latency-by-container: SKIPPED but for its silence, controller io is in a v1 hierarchy"
+        return support::skip(
+            "disk-latency-by-container, but for its silence: controller io is in a v1 hierarchy",
         );
-        return;
     }
     let Some(device) = Loop::new() else {
-        println!("disk-latency-by-container: SKIPPED, no loop device can be had");
-        return;
+        return support::skip("disk-latency-by-container: no loop device can be had");
     };
     let _ = fs::write(unified().join("cgroup.subtree_control"), "+io");
     let id = format!("{:012x}{}", std::process::id(), "5eed".repeat(13));

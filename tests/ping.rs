@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::cgroup::{Cgroup, turn};
 use support::netns::Netns;
@@ -185,6 +185,7 @@ fn nothing_is_sent_without_the_flag() {
         let agent = start(&cgroup, &[&["--interval=1s"][..], args].concat());
         let mut server = Puppet::start(None, Some(&far));
         let mut client = Puppet::start(Some(&cgroup), Some(&near));
+        let began = Instant::now();
         connect(&mut server, &mut client);
         becomes(&agent, SUCCESSES, &[("container_id", &cgroup.container_id())], 2.0);
         // Several intervals, in which there may be echoes.
@@ -194,7 +195,8 @@ fn nothing_is_sent_without_the_flag() {
         println!("{args:?}: {sent} echoes");
         assert_eq!(sent > 0, is_sent, "{args:?}");
         // Two addresses a second.
-        assert!(sent <= 14, "{sent}");
+        let most = 2 * (began.elapsed().as_secs() + 2);
+        assert!(sent <= most, "{sent} of {most}");
         assert!(latency(&metrics, &cgroup, SERVER).is_some());
         let is_able = !args.iter().any(|arg| arg.starts_with("--capabilities"));
         let is_counted = is_sent || !is_able;

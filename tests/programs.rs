@@ -311,6 +311,7 @@ fn a_reload_changes_what_changed_and_nothing_else() {
     let under_load = |change: &dyn Fn()| {
         let stop = std::sync::atomic::AtomicBool::new(false);
         let made = std::thread::scope(|scope| {
+            let over = support::SetAtEnd(&stop);
             let caller = scope.spawn(|| {
                 let mut made = 0.0;
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
@@ -320,7 +321,7 @@ fn a_reload_changes_what_changed_and_nothing_else() {
                 made
             });
             change();
-            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            drop(over);
             caller.join().unwrap()
         });
         calls.set(calls.get() + made);

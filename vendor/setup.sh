@@ -44,7 +44,10 @@ fuzz) list="$build $fuzz" ;;
 check) list="$build $check" ;;
 test) list="$build $check $test" ;;
 test-vm) list="$build $kernels" ;;
-parts) list="$build $check $test $parts" ;;
+parts)
+	list="$build $check $test"
+	case " ${P:-page} " in *" page "*) list="$list $parts" ;; esac
+	;;
 bpf) list=$bpf ;;
 vm) list=$vm ;;
 *) say "build, check, test, test-vm, parts, bpf, fuzz, vm or syscalls, not '$want'"; exit 2 ;;
@@ -98,7 +101,14 @@ if ! command -v rustc >/dev/null; then
 	say "no rustc: install rustup first (https://rustup.rs); it fetches the version in rust-toolchain.toml by itself"
 	exit 2
 fi
-[ "$want" != bpf ] || exit 0
+if [ "$want" = bpf ]; then
+	# Ubuntu has a script of that name, which looks for that of the running kernel.
+	PATH=$PATH:/usr/sbin:/sbin bpftool version >/dev/null 2>&1 || {
+		say "bpftool does not work; on Ubuntu: apt-get install linux-tools-$(uname -r)"
+		exit 2
+	}
+	exit 0
+fi
 # The first call in this directory makes rustup fetch the pinned toolchain.
 sysroot=$(try3 timeout 600 rustc --print sysroot)
 
@@ -111,7 +121,11 @@ fi
 [ "$want" != fuzz ] || exit 0
 
 # No other architecture depends on what rustup has.
-[ "$arch" = x86_64 ] || exec vendor/build-std/sysroot.sh "$arch"
+if [ "$arch" != x86_64 ]; then
+	# Not in its place: the trap above is to run.
+	vendor/build-std/sysroot.sh "$arch"
+	exit
+fi
 if [ "$std" != build ] && [ ! -d "$sysroot/lib/rustlib/$target" ] && ! vendor/build-std/sysroot.sh --ready x86_64; then
 	say "fetching Rust's $target"
 	if ! try3 timeout 300 rustup target add $target; then

@@ -10,7 +10,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -47,6 +47,24 @@ pub fn until<T>(what: &str, patience: Duration, mut poll: impl FnMut() -> Option
         }
         assert!(began.elapsed() < patience, "waited {patience:?} in vain: {what}");
         thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Says that a test, or a part of it, cannot run here: `make test` lists all such at its end.
+pub fn skip(what: &str) {
+    println!("skipped: {what}");
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped");
+    if let Ok(mut file) = fs::File::options().append(true).create(true).open(path) {
+        let _ = writeln!(file, "{}: {what}", thread::current().name().unwrap_or_default());
+    }
+}
+
+/// Sets a flag when dropped: a scope's thread that goes on until then ends, and with it the scope, when the test panics too.
+pub struct SetAtEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

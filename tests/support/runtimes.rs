@@ -33,7 +33,7 @@ impl Runtimes {
     #[track_caller]
     pub fn start(daemons: &[&str]) -> Option<Runtimes> {
         if let Some(lack) = lack() {
-            println!("skipped: containers of {daemons:?}, or of podman: {lack}");
+            super::skip(&format!("containers of {daemons:?}, or of podman: {lack}"));
             return None;
         }
         let directory = TempDir::new("runtimes");
