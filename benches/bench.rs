@@ -241,7 +241,7 @@ fn footprint(options: &Options) -> io::Result<()> {
         .sum::<f64>();
     figure("footprint: BPF maps", maps / MIB, "MiB", Some(AtMost(4.0)));
     figure("footprint: threads", agent.status("Threads"), "", None);
-    let descriptors = fs::read_dir(format!("/proc/{}/fd", agent.pid))?.count();
+    let descriptors = agent.descriptors()?.len();
     figure("footprint: descriptors", descriptors as f64, "", None);
     let series = body.lines().filter(|line| !line.starts_with('#')).count();
     figure("footprint: series", series as f64, "", None);
@@ -397,11 +397,8 @@ fn containers(options: &Options) -> io::Result<()> {
         figure(&name("series"), series.count() as f64, "", None);
         figure(&name("VmRSS"), agent.status("VmRSS") / 1024.0, "MiB", None);
         figure(&name("VmHWM"), agent.status("VmHWM") / 1024.0, "MiB", None);
-        let files: Vec<PathBuf> = fs::read_dir(format!("/proc/{}/fd", agent.pid))?
-            .flatten()
-            .filter_map(|entry| fs::read_link(entry.path()).ok())
-            .filter(|path| path.to_string_lossy().contains(MARK))
-            .collect();
+        let mut files = agent.descriptors()?;
+        files.retain(|path| path.to_string_lossy().contains(MARK));
         drop(agent);
         figure(&name("files the agent keeps open"), files.len() as f64, "", None);
         figure(&name("floor: open, read, close"), floor(&files, false)?, "ms", None);
@@ -635,6 +632,12 @@ impl Agent {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(f64::NAN)
+    }
+
+    /// What its descriptors stand for.
+    fn descriptors(&self) -> io::Result<Vec<PathBuf>> {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.pid))?;
+        Ok(files.flatten().filter_map(|file| fs::read_link(file.path()).ok()).collect())
     }
 }
 

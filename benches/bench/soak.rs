@@ -181,8 +181,7 @@ pub fn soak(options: &Options) -> io::Result<()> {
     let mut exits = Exits::default();
     exits.take(&client.get(true)?.body);
     thread::sleep(Duration::from_secs(2));
-    let descriptors = || Some(fs::read_dir(format!("/proc/{}/fd", agent.pid)).ok()?.count() as f64);
-    let at_first = descriptors().unwrap_or(f64::NAN);
+    let at_first = agent.descriptors()?;
     let (began, cpu_ns) = (Instant::now(), agent.cpu_ns());
     let minute = || began.elapsed().as_secs_f64() / 60.0;
     let (mut number, mut memory, mut heap, mut scraped) = (0, Vec::new(), Vec::new(), Instant::now());
@@ -222,7 +221,13 @@ pub fn soak(options: &Options) -> io::Result<()> {
     figure("soak: RssAnon, when all are gone", agent.status("RssAnon") / 1024.0, "MiB", None);
     figure("soak: its cgroup's memory, peak of 64 MiB", pen.peak() / MIB, "MiB", None);
     figure("soak: its processes killed for want of memory", pen.kills(), "", Some(AtMost(0.0)));
-    let grown = descriptors().unwrap_or(f64::NAN) - at_first;
+    let at_last = agent.descriptors()?;
+    let grown = at_last.len() as f64 - at_first.len() as f64;
+    let mut new = at_last;
+    for file in &at_first {
+        new.iter().position(|known| known == file).map(|known| new.swap_remove(known));
+    }
+    println!("soak: open at the end, not at the start: {new:?}");
     for path in ["/metrics", "/healthz", "/"] {
         let answers = Client::open(agent.address)?.get_path(path, false).is_ok();
         figure(&format!("soak: {path} answers"), f64::from(u8::from(answers)), "", Some(AtLeast(1.0)));

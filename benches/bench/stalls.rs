@@ -44,7 +44,7 @@ fn after(name: &str, agent: &Agent, client: &mut Client) -> io::Result<()> {
         figure(&name(&format!("last refresh of {collector}")), seconds * 1e3, "ms", None);
     }
     figure(&name("VmRSS"), agent.status("VmRSS") / 1024.0, "MiB", None);
-    let descriptors = fs::read_dir(format!("/proc/{}/fd", agent.pid))?.count();
+    let descriptors = agent.descriptors()?.len();
     figure(&name("descriptors"), descriptors as f64, "", None);
     Ok(())
 }
