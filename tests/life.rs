@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use support::cgroup::{Cgroup, of_container, turn};
 use support::puppet::Puppet;
-use support::{ANSWER, Agent, TempDir, until};
+use support::{ANSWER, Agent, Metrics, TempDir, until};
 
 const RESTARTS: &str = "container_restarts_total";
 const PROCESSES: &str = "container_processes";
@@ -407,6 +407,13 @@ os.wait()'",
     becomes(&agent, PROCESSES, &id, 0.0);
 }
 
+/// More processes than a stopped agent has room for their events.
+const STORM: &str = "exec /usr/bin/python3 -S -E -c 'import os
+for n in range(15000):
+    pid = os.fork()
+    if not pid: os._exit(0)
+    os.waitpid(pid, 0)'";
+
 #[test]
 fn lost_process_events_are_counted_and_who_lives_is_found_again() {
     let _turn = turn();
@@ -418,13 +425,7 @@ fn lost_process_events_are_counted_and_who_lives_is_found_again() {
     becomes(&agent, PROCESSES, &id, 1.0);
     assert!(has_door(&agent, "connector"));
     agent.signal(libc::SIGSTOP);
-    cgroup.run(
-        "exec /usr/bin/python3 -S -E -c 'import os
-for n in range(15000):
-    pid = os.fork()
-    if not pid: os._exit(0)
-    os.waitpid(pid, 0)'",
-    );
+    cgroup.run(STORM);
     drop(early);
     let _late = [(); 3].map(|()| Sleeper::start(&cgroup));
     agent.signal(libc::SIGCONT);
@@ -436,6 +437,45 @@ for n in range(15000):
     cgroup.run("exec bash -c 'for n in {1..20}; do /bin/true; done; exit 0'");
     becomes(&agent, EXITED, &id, before + 21.0);
     becomes(&agent, PROCESSES, &id, 3.0);
+}
+
+/// What cannot be opened is not gone.
+#[test]
+fn without_descriptors_nobody_ends() {
+    let _turn = turn();
+    let directory = TempDir::new("life-descriptors");
+    for (door, caps) in [("connector", NO_BPF), ("files", "-bpf,-perfmon,-sys_admin,-net_admin")] {
+        let [cgroup, other] = [(); 2].map(|()| Cgroup::docker(None));
+        let id = cgroup.container_id();
+        let sleeper = Sleeper::start(&cgroup);
+        let agent = Agent::start_binary(&without(caps, &directory), &["--interval=1s"]);
+        becomes(&agent, PROCESSES, &id, 1.0);
+        assert!(has_door(&agent, door));
+        // Nobody else can connect in the meantime.
+        let mut client = agent.connect();
+        let mut scrape = || Metrics::parse(client.get("/metrics").text());
+        scrape();
+        agent.signal(libc::SIGSTOP);
+        let usual = agent.deny_open_files();
+        // Lost events have all processes compared with the lists, which cannot be had.
+        other.run(STORM);
+        agent.signal(libc::SIGCONT);
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(7) {
+            let metrics = scrape();
+            assert_eq!([PROCESSES, RESTARTS].map(|family| of_container(&metrics, family, &id)), [1.0, 0.0]);
+            assert!(door == "files" || metrics.sum(LOST, &[]) > 0.0);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        agent.limit_open_files(usual);
+        drop(sleeper);
+        becomes(&agent, PROCESSES, &id, 0.0);
+        let metrics = agent.scrape();
+        assert_eq!(of_container(&metrics, RESTARTS, &id), 0.0);
+        if door == "connector" {
+            assert_eq!([STARTED, EXITED].map(|family| of_container(&metrics, family, &id)), [1.0, 1.0]);
+        }
+    }
 }
 
 /// Processor time a process has used.
