@@ -105,6 +105,21 @@ pub fn read_bounded(path: &Path, max: usize) -> io::Result<Vec<u8>> {
     Ok(data)
 }
 
+/// What was read, or `None` when it is gone: open and stat say ENOENT then. A file that was opened before says ESRCH when its
+/// process ended (fs/proc/base.c), ENODEV when its cgroup was removed (fs/kernfs/file.c).
+///
+/// # Errors
+/// All others. Without a descriptor or memory to look with, nothing is known: neither that it is there nor that it is not.
+pub fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ESRCH | libc::ENODEV) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +146,19 @@ mod tests {
         assert_eq!(host.cgroup_as_seen(Path::new("/cg/unified")), "/sys/fs/cgroup/unified");
         assert_eq!(host.cgroup_as_seen(Path::new("/cg")), "/sys/fs/cgroup");
         assert_eq!(host.cgroup_seen_as("/sys/fs/cgroup/a/b"), Path::new("/cg/a/b"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_gone() {
+        let read = |errno| unless_gone::<()>(Err(io::Error::from_raw_os_error(errno))).ok();
+        for gone in [libc::ENOENT, libc::ESRCH, libc::ENODEV] {
+            assert_eq!(read(gone), Some(None), "{gone}");
+        }
+        for other in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EACCES, libc::EPERM, libc::EINTR] {
+            assert_eq!(read(other), None, "{other}");
+        }
+        let bound = unless_gone::<()>(Err(io::Error::from(io::ErrorKind::FileTooLarge)));
+        assert!(bound.is_err() && unless_gone(Ok(7)).unwrap() == Some(7));
     }
 
     #[test]

@@ -248,6 +248,40 @@ fn lost_records_are_counted_and_made_up_for() {
     becomes(&agent, CPU, &cgroup, truth + more / 2.0, 0.01 + more / 2.0 / truth);
 }
 
+/// What cannot be opened is not gone.
+#[test]
+fn without_descriptors_nothing_counts_twice() {
+    let _turn = turn();
+    let waits = Waits::new();
+    let agent = Agent::start(&["--interval=1s", "--taskstats-buffer=4096"]);
+    let [cgroup, noise] = [(); 2].map(|()| Cgroup::docker(None));
+    let spinners = waits.spin(&cgroup, 4, 1);
+    std::thread::sleep(Duration::from_millis(500));
+    let truth = spinners.stop();
+    becomes(&agent, CPU, &cgroup, truth, 0.01);
+    // Nobody else can connect in the meantime.
+    let mut client = agent.connect();
+    let mut scrape = || Metrics::parse(client.get("/metrics").text());
+    scrape();
+    agent.signal(libc::SIGSTOP);
+    let usual = agent.deny_open_files();
+    // Lost records have all processes looked at, which cannot be done.
+    said(waits.start(&noise, &["brief", "100", "4", "1", "1"]), "waited");
+    agent.signal(libc::SIGCONT);
+    until("the loss is counted", Duration::from_secs(10), || {
+        (scrape().value(LOST, &[]) > Some(0.0)).then_some(())
+    });
+    for _ in 0..30 {
+        assert!(scrape().value("nodeprobe_taskstats_processes", &[]) >= Some(4.0), "they are known");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    agent.limit_open_files(usual);
+    spinners.signal(libc::SIGCONT);
+    std::thread::sleep(Duration::from_millis(500));
+    let truth = spinners.stop();
+    becomes(&agent, CPU, &cgroup, truth, 0.01);
+}
+
 /// `kernel.task_delayacct` as it was, when dropped.
 struct Sysctl(String);
 

@@ -149,6 +149,9 @@ impl Drop for Traced {
 /// What the runs share: a container that connects to a server of this process.
 struct Scene {
     container: Cgroup,
+    /// One in which a single process lives all the time.
+    quiet: Cgroup,
+    sleeper: Child,
     port: u16,
     /// Every run connects, and all agents count it.
     made: Mutex<f64>,
@@ -161,7 +164,11 @@ impl Scene {
             (18_100..18_200).find_map(|port| Some((TcpListener::bind(("127.0.0.1", port)).ok()?, port)));
         let (listener, port) = bound.expect("a free port");
         thread::spawn(move || listener.incoming().for_each(drop));
-        Scene { container: Cgroup::docker(None), port, made: Mutex::new(0.0) }
+        let [container, quiet] = [(); 2].map(|()| Cgroup::docker(None));
+        let mut sleep = Command::new("/bin/sleep");
+        quiet.enter(&mut sleep);
+        let sleeper = sleep.arg("100000").spawn().expect("sleep");
+        Scene { container, quiet, sleeper, port, made: Mutex::new(0.0) }
     }
 
     fn connect(&self) {
@@ -224,6 +231,18 @@ impl Scene {
             if counted > made {
                 return Err(format!("{counted} connections counted, {made} made"));
             }
+            let quiet = self.quiet.container_id();
+            for (family, truth) in [
+                ("container_restarts_total", 0.0),
+                ("container_processes", 1.0),
+                ("container_processes_started_total", 1.0),
+                ("container_processes_exited_total", 0.0),
+            ] {
+                let is = metrics.sum(family, &[("container_id", &*quiet)]);
+                if is > truth {
+                    return Err(format!("{family} is {is} where one process lives"));
+                }
+            }
             let cpu = metrics.sum("node_resources_cpu_usage_seconds_total", &[]);
             let is_up = |name| metrics.value("nodeprobe_collector_up", &[("collector", name)]) == Some(1.0);
             if is_up("node_cpu") && cpu <= 0.0 {
@@ -242,6 +261,13 @@ impl Scene {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = self.sleeper.kill();
+        let _ = self.sleeper.wait();
     }
 }
 

@@ -483,7 +483,7 @@ fn without_descriptors_a_scrape_is_still_answered() {
     // Nothing above the descriptors that are open now, and no gap below.
     let contiguous = (0..).take_while(|fd| agent.proc(&format!("fd/{fd}")).symlink_metadata().is_ok());
     let present = contiguous.count() as u64;
-    let usual = limit_open_files(&agent, present);
+    let usual = agent.limit_open_files(present);
     // They take what becomes free, and make way for those who ask.
     let silent: Vec<Client> = (0..4).map(|_| agent.connect()).collect();
     let began = Instant::now();
@@ -505,7 +505,7 @@ fn without_descriptors_a_scrape_is_still_answered() {
             client
         })
         .collect();
-    limit_open_files(&agent, usual);
+    agent.limit_open_files(usual);
     let answered = clients
         .iter_mut()
         .filter_map(|client| client.response().ok())
@@ -516,20 +516,6 @@ fn without_descriptors_a_scrape_is_still_answered() {
     let errors = agent.scrape().sum("nodeprobe_http_accept_errors_total", &[]);
     assert!(errors > 0.0, "failures of accept are not counted");
     assert_recovers(&mut agent, fds);
-}
-
-/// Sets the soft limit of descriptors of a running agent, and says what it was.
-#[track_caller]
-fn limit_open_files(agent: &Agent, soft: u64) -> u64 {
-    let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    let pid = agent.pid() as libc::pid_t;
-    // SAFETY: a valid pointer to a struct of ours; the new limit is only read if not null.
-    let got = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &mut old) };
-    let new = libc::rlimit { rlim_cur: soft, rlim_max: old.rlim_max };
-    // SAFETY: as above.
-    let set = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &new, std::ptr::null_mut()) };
-    assert_eq!((got, set), (0, 0), "prlimit: {}", std::io::Error::last_os_error());
-    old.rlim_cur
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use support::cgroup::{Cgroup, of_container, turn};
 use support::puppet::Puppet;
 use support::tcp::Storm;
-use support::{ANSWER, Agent, TempDir, until};
+use support::{ANSWER, Agent, Metrics, TempDir, until};
 
 const RESTARTS: &str = "container_restarts_total";
 const PROCESSES: &str = "container_processes";
@@ -408,6 +408,11 @@ os.wait()'",
     becomes(&agent, PROCESSES, &id, 0.0);
 }
 
+/// More processes than a stopped agent has room for their events. Nobody listens there: only that they are processes matters.
+fn too_many_processes(cgroup: &Cgroup, storm: &Storm) {
+    assert_eq!(storm.start(Some(cgroup), &["brief", "127.0.0.1", "1", "15000"]).made(), (0.0, 15_000.0));
+}
+
 #[test]
 fn lost_process_events_are_counted_and_who_lives_is_found_again() {
     let _turn = turn();
@@ -420,8 +425,7 @@ fn lost_process_events_are_counted_and_who_lives_is_found_again() {
     assert!(has_door(&agent, "connector"));
     let storm = Storm::new();
     agent.signal(libc::SIGSTOP);
-    // Nobody listens there: only that they are processes matters.
-    assert_eq!(storm.start(Some(&cgroup), &["brief", "127.0.0.1", "1", "15000"]).made(), (0.0, 15_000.0));
+    too_many_processes(&cgroup, &storm);
     drop(early);
     let _late = [(); 3].map(|()| Sleeper::start(&cgroup));
     agent.signal(libc::SIGCONT);
@@ -433,6 +437,50 @@ fn lost_process_events_are_counted_and_who_lives_is_found_again() {
     cgroup.run("exec bash -c 'for n in {1..20}; do /bin/true; done; exit 0'");
     becomes(&agent, EXITED, &id, before + 21.0);
     becomes(&agent, PROCESSES, &id, 3.0);
+}
+
+/// What cannot be opened is not gone.
+#[test]
+fn without_descriptors_nobody_ends() {
+    let _turn = turn();
+    let directory = TempDir::new("life-descriptors");
+    let storm = Storm::new();
+    let no_events = format!("{NO_BPF},-net_admin");
+    for (door, caps) in [("bpf", None), ("connector", Some(NO_BPF)), ("files", Some(&*no_events))] {
+        let [cgroup, other] = [(); 2].map(|()| Cgroup::docker(None));
+        let id = cgroup.container_id();
+        let sleeper = Sleeper::start(&cgroup);
+        let binary = caps.map_or(support::BINARY.into(), |caps| without(caps, &directory));
+        let agent = Agent::start_binary(&binary, &["--interval=1s"]);
+        becomes(&agent, PROCESSES, &id, 1.0);
+        assert!(caps.is_none() || has_door(&agent, door));
+        // Nobody else can connect in the meantime.
+        let mut client = agent.connect();
+        let mut scrape = || Metrics::parse(client.get("/metrics").text());
+        scrape();
+        agent.signal(libc::SIGSTOP);
+        let usual = agent.deny_open_files();
+        if door == "connector" {
+            // Lost events have all processes compared with the lists, which cannot be had.
+            too_many_processes(&other, &storm);
+        }
+        agent.signal(libc::SIGCONT);
+        let (began, time_s) = (Instant::now(), if door == "connector" { 7 } else { 3 });
+        while began.elapsed() < Duration::from_secs(time_s) {
+            let metrics = scrape();
+            assert_eq!([PROCESSES, RESTARTS].map(|family| of_container(&metrics, family, &id)), [1.0, 0.0]);
+            assert!(door != "connector" || metrics.sum(LOST, &[]) > 0.0);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        agent.limit_open_files(usual);
+        drop(sleeper);
+        becomes(&agent, PROCESSES, &id, 0.0);
+        let metrics = agent.scrape();
+        assert_eq!(of_container(&metrics, RESTARTS, &id), 0.0);
+        if door != "files" {
+            assert_eq!([STARTED, EXITED].map(|family| of_container(&metrics, family, &id)), [1.0, 1.0]);
+        }
+    }
 }
 
 /// Processor time a process has used.

@@ -173,12 +173,14 @@ impl ContainerNet {
     fn find_home(&mut self, world: &World, id: InstanceId) {
         let Some(instance) = world.containers.instance(id) else { return };
         // Whoever has that number now: what counts is the namespace it is in.
-        let is_there = |home: &&Home| namespace_of(&world.host, home.pid) == Some(home.namespace);
-        let home = self.homes.get(&id).filter(is_there).copied().or_else(|| {
-            let mut pids = self.deserted.processes(world, id, instance).into_iter();
-            pids.find_map(|pid| Some(Home { pid, namespace: namespace_of(&world.host, pid)? }))
-        });
-        match home {
+        let is_there = |home: &Home| namespace_of(&world.host, home.pid) == Some(home.namespace);
+        if self.homes.get(&id).is_some_and(is_there) {
+            return;
+        }
+        // Without a list nobody says that it has moved.
+        let Ok(pids) = self.deserted.processes(world, id, instance) else { return };
+        let mut pids = pids.into_iter();
+        match pids.find_map(|pid| Some(Home { pid, namespace: namespace_of(&world.host, pid)? })) {
             Some(home) => drop(self.homes.insert(id, home)),
             None => drop(self.homes.remove(&id)),
         }

@@ -17,7 +17,7 @@ pub mod rules;
 pub mod runtimes;
 pub mod sweep;
 #[cfg(test)]
-mod test;
+pub(crate) mod test;
 pub mod units;
 pub mod walk;
 pub mod watch;

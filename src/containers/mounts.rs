@@ -83,16 +83,20 @@ pub fn probe(host: &Host, jobs: &[Job], pipe: &mut impl Write) {
     let init_namespace = fs::read_link(host.proc("1/ns/mnt")).ok();
     let mut known: HashMap<PathBuf, Vec<Mount>> = HashMap::new();
     for job in jobs {
-        let Some(pid) = job.cgroups.iter().find_map(|directory| first_process(directory, &mut 0)) else {
+        let process = job.cgroups.iter().find_map(|directory| first_process(directory, &mut 0));
+        let looked_at = process.and_then(|pid| {
+            let namespace = fs::read_link(host.proc(&format!("{pid}/ns/mnt"))).ok();
+            let of_host = namespace.is_some() && namespace == init_namespace;
+            let mounts = match namespace.as_ref().and_then(|namespace| known.get(namespace)) {
+                Some(mounts) => mounts.clone(),
+                None => read_mounts(host, pid, &disks, of_host)?,
+            };
+            Some((namespace, mounts))
+        });
+        let Some((namespace, mounts)) = looked_at else {
             let _ = write!(out, "{}\0\0{NOBODY}\0\0\0\0\0\0", job.number);
             let _ = out.flush();
             continue;
-        };
-        let namespace = fs::read_link(host.proc(&format!("{pid}/ns/mnt"))).ok();
-        let of_host = namespace.is_some() && namespace == init_namespace;
-        let mounts = match namespace.as_ref().and_then(|namespace| known.get(namespace)) {
-            Some(mounts) => mounts.clone(),
-            None => read_mounts(host, pid, &disks, of_host),
         };
         for mount in &mounts {
             let usage = mount.usage.map_or_else(Default::default, |usage| {
@@ -171,9 +175,9 @@ pub fn first_process(directory: &Path, searched: &mut usize) -> Option<u32> {
     None
 }
 
-fn read_mounts(host: &Host, pid: u32, disks: &Disks<'_>, of_host: bool) -> Vec<Mount> {
-    let table =
-        read_bounded(&host.proc(&format!("{pid}/mountinfo")), limits::KERNEL_FILE_BYTES).unwrap_or_default();
+/// `None` when the process cannot be looked at, which is not to have no mounts.
+fn read_mounts(host: &Host, pid: u32, disks: &Disks<'_>, of_host: bool) -> Option<Vec<Mount>> {
+    let table = read_bounded(&host.proc(&format!("{pid}/mountinfo")), limits::KERNEL_FILE_BYTES).ok()?;
     let mut mounts: Vec<Mount> = Vec::new();
     for entry in mountinfo::parse(&table) {
         if !LOCAL.contains(&entry.fs_type.as_ref()) || mounts.len() >= MOUNTS_READ {
@@ -200,7 +204,7 @@ fn read_mounts(host: &Host, pid: u32, disks: &Disks<'_>, of_host: bool) -> Vec<M
         mounts.retain(|other| other.mount_point != mount.mount_point);
         mounts.push(mount);
     }
-    mounts
+    Some(mounts)
 }
 
 /// The whole disk behind `/dev/sda2` or `/dev/mapper/vg-root`.

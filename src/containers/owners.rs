@@ -2,11 +2,12 @@
 //! list a task's cgroups and a cgroup's tasks. Which of those is a container is decided when they are read.
 
 use std::collections::HashMap;
+use std::io;
 
 use super::hierarchies::Place;
 use super::{Containers, Instance, InstanceId, walk};
 use crate::cgroupfs::number;
-use crate::host::read_bounded;
+use crate::host::{read_bounded, unless_gone};
 use crate::limits;
 use crate::procfs::pid_cgroup;
 use crate::sys::clock::MonotonicNs;
@@ -33,8 +34,12 @@ pub fn instance_of(containers: &Containers, key: &[u8]) -> Option<InstanceId> {
 }
 
 /// The container the process or thread `pid` is in, as /proc has it now; `None` when it is gone or in none.
-pub fn of_process(world: &World, pid: u32) -> Option<InstanceId> {
-    let table = read_bounded(&world.host.proc(&format!("{pid}/cgroup")), limits::KERNEL_FILE_BYTES).ok()?;
+///
+/// # Errors
+/// Those of open, read and stat: where it is is not known then.
+pub fn of_process(world: &World, pid: u32) -> io::Result<Option<InstanceId>> {
+    let table = read_bounded(&world.host.proc(&format!("{pid}/cgroup")), limits::KERNEL_FILE_BYTES);
+    let Some(table) = unless_gone(table)? else { return Ok(None) };
     let mut ids = CgroupIds::default();
     for membership in pid_cgroup::parse(&table) {
         let place = match membership {
@@ -49,32 +54,47 @@ pub fn of_process(world: &World, pid: u32) -> Option<InstanceId> {
             continue;
         }
         if let Some(mount) = world.hierarchies.directory(place) {
-            ids[place as usize] = walk::id_of(&mount.join(below)).unwrap_or(0);
+            ids[place as usize] = unless_gone(walk::id_of(&mount.join(below)))?.unwrap_or(0);
         }
     }
-    world.containers.of_task(&ids)
+    Ok(world.containers.of_task(&ids))
 }
 
 /// The processes in the cgroup of an instance and below it, [`limits::PROCESSES`] at most.
 ///
 /// On hybrid hosts those of containers may be below their runtime's unit too: [`of_process`] says whose they are.
-pub fn processes(world: &World, instance: &Instance) -> Vec<u32> {
+///
+/// # Errors
+/// When a list could not be read: who is not in the others may be in that one.
+pub fn processes(world: &World, instance: &Instance) -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
+    let mut failed = None;
     for (_, mount) in world.hierarchies.searched().filter(|(place, _)| instance.is_in(*place)) {
-        walk::walk(mount, &instance.path, |_, path| {
+        let walked = walk::walk(mount, &instance.path, |_, path| {
             let file = mount.join(path.trim_start_matches('/')).join("cgroup.procs");
-            let list = read_bounded(&file, limits::KERNEL_FILE_BYTES).unwrap_or_default();
+            let list = match unless_gone(read_bounded(&file, limits::KERNEL_FILE_BYTES)) {
+                Ok(list) => list.unwrap_or_default(),
+                // A threaded cgroup: its processes are in the list of one above it (cgroup-v2.rst, "Threads").
+                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return,
+                Err(error) => {
+                    failed = Some(error);
+                    return;
+                }
+            };
             let pids = list.split(|&byte| byte == b'\n').filter_map(number::parse);
             // 0 is a process outside this PID namespace.
             let pids = pids.filter_map(|pid| u32::try_from(pid).ok()).filter(|&pid| pid != 0);
             found.extend(pids.take(limits::PROCESSES - found.len()));
         });
+        if !walked.complete {
+            failed = Some(io::Error::other("not all cgroups could be looked into"));
+        }
         // The same processes are in its directories of the other hierarchies, or none where the runtime uses those not.
         if !found.is_empty() {
             break;
         }
     }
-    found
+    failed.map_or(Ok(found), Err)
 }
 
 /// Containers in which no process was found, each looked into again after a pause that grows to a minute: a container may be
@@ -87,13 +107,16 @@ pub struct Deserted {
 
 impl Deserted {
     /// The processes of an instance, as [`processes`] finds them, or none while there is a pause.
-    pub fn processes(&mut self, world: &World, id: InstanceId, instance: &Instance) -> Vec<u32> {
+    ///
+    /// # Errors
+    /// Those of [`processes`]; no pause begins or ends.
+    pub fn processes(&mut self, world: &World, id: InstanceId, instance: &Instance) -> io::Result<Vec<u32>> {
         if self.is_paused(id, world.now_ns) {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let found = processes(world, instance);
+        let found = processes(world, instance)?;
         self.note(id, found.is_empty(), world.now_ns);
-        found
+        Ok(found)
     }
 
     fn is_paused(&self, id: InstanceId, now_ns: MonotonicNs) -> bool {
@@ -192,6 +215,39 @@ impl<const N: usize> Sums<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::containers::test::Inhabited;
+
+    #[test]
+    fn a_process_that_cannot_be_looked_at_is_not_gone() {
+        let host = Inhabited::new();
+        let of = |pid| of_process(&host.world, pid).map_err(drop);
+        assert_eq!((of(10), of(12)), (Ok(Some(host.id)), Ok(None)));
+        host.hide("proc/10/cgroup");
+        assert_eq!((of(10), of(11)), (Err(()), Ok(Some(host.id))));
+        host.show("proc/10/cgroup");
+        host.bed.remove("proc/10/cgroup");
+        assert_eq!(of(10), Ok(None));
+    }
+
+    #[test]
+    fn a_container_that_cannot_be_looked_into_is_not_deserted() {
+        let host = Inhabited::new();
+        let instance = host.world.containers.instance(host.id).unwrap();
+        let mut deserted = Deserted::default();
+        let mut both = || {
+            let looked = deserted.processes(&host.world, host.id, instance);
+            (processes(&host.world, instance).ok(), looked.ok())
+        };
+        let all = Some(vec![10, 11]);
+        assert_eq!(both(), (all.clone(), all.clone()));
+        host.hide(&Inhabited::list());
+        assert_eq!(both(), (None, None));
+        host.show(&Inhabited::list());
+        assert_eq!(both(), (all.clone(), all), "there was no pause");
+        host.bed.remove(&Inhabited::list());
+        assert_eq!(both(), (Some(vec![]), Some(vec![])));
+        assert!(deserted.is_paused(host.id, host.world.now_ns));
+    }
 
     #[test]
     fn sums_do_not_fall_with_keys_that_go() {

@@ -1,7 +1,9 @@
-//! Tests of the life of instances: names, the filter, published ports.
+//! Tests of the life of instances: names, the filter, published ports. And a container with processes, for tests elsewhere.
 
 use super::*;
+use crate::args::Config;
 use crate::decoders::test::Bed;
+use crate::world::World;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -47,6 +49,51 @@ impl Docker {
 
     fn names(&self) -> Vec<&str> {
         self.containers.living().map(|(_, _, named)| &*named.id).collect()
+    }
+}
+
+/// A host of files on cgroup v2 with one docker container, in which the processes 10 and 11 live.
+pub struct Inhabited {
+    pub bed: Bed,
+    pub world: World,
+    pub id: InstanceId,
+}
+
+impl Inhabited {
+    pub fn new() -> Inhabited {
+        let bed = Bed::new();
+        bed.write("sys/fs/cgroup/cgroup.controllers", "");
+        bed.write(&Inhabited::list(), "10\n11\n");
+        for pid in [10, 11] {
+            let stat = format!("{pid} (a) S 1 2 3 4 5 4194304 7 8 9 10 140 150 16 17 20 0 1 0 22000 23 24\n");
+            bed.write(&format!("proc/{pid}/stat"), stat);
+            bed.write(&format!("proc/{pid}/cgroup"), format!("0::{}\n", Docker::path()));
+        }
+        let mut world = World::new(Config { root: bed.host.rootfs("/"), ..Config::default() }, 1024);
+        let cgroup = walk::id_of(&bed.host.cgroup(&Docker::path())).unwrap();
+        world.containers.appeared(Place::V2, cgroup, &Docker::path(), |_| None, world.now_ns);
+        world.containers.settle(&bed.host, world.now_ns, &mut world.events);
+        let id = world.containers.of_cgroup(Place::V2, cgroup).unwrap();
+        Inhabited { bed, world, id }
+    }
+
+    /// Where its processes are listed.
+    pub fn list() -> String {
+        format!("sys/fs/cgroup{}/cgroup.procs", Docker::path())
+    }
+
+    /// Has all reads of a file fail.
+    pub fn hide(&self, file: &str) {
+        let path = self.bed.host.rootfs(file);
+        std::fs::rename(&path, path.with_extension("hidden")).unwrap();
+        std::fs::create_dir(path).unwrap();
+    }
+
+    /// Has them succeed again.
+    pub fn show(&self, file: &str) {
+        let path = self.bed.host.rootfs(file);
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::rename(path.with_extension("hidden"), path).unwrap();
     }
 }
 

@@ -5,11 +5,15 @@ use std::path::Path;
 use std::{fs, io};
 
 use crate::error::Reason;
+use crate::host::unless_gone;
 use crate::limits;
 
 /// The id of the cgroup whose directory is `path`: its inode number (kernfs, Linux 5.5+).
-pub fn id_of(path: &Path) -> Option<u64> {
-    fs::metadata(path).ok().map(|metadata| metadata.ino())
+///
+/// # Errors
+/// Those of stat.
+pub fn id_of(path: &Path) -> io::Result<u64> {
+    fs::metadata(path).map(|metadata| metadata.ino())
 }
 
 /// Whether no directory is in this one: the kernel counts a link for its name, one for its `.`, and one for each in it (kernfs).
@@ -68,10 +72,14 @@ pub fn walk(mount: &Path, start: &str, mut visit: impl FnMut(u64, &str)) -> Walk
     let mut walked = Walked::WHOLE;
     let mut path = start.to_owned();
     if !start.is_empty() {
-        let Some(id) = id_of(&mount.join(start.trim_start_matches('/'))) else {
-            return walked;
-        };
-        visit(id, start);
+        match unless_gone(id_of(&mount.join(start.trim_start_matches('/')))) {
+            Ok(Some(id)) => visit(id, start),
+            Ok(None) => return walked,
+            Err(error) => {
+                walked.note(&error);
+                return walked;
+            }
+        }
     }
     let mut visited = 0;
     let counts_links = counts_links(mount);

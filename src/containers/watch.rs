@@ -217,7 +217,7 @@ impl BpfWatch {
                 EVENT_MKDIR if record.path.is_empty() => walk = true,
                 EVENT_MKDIR => {
                     let root_id = |root: &str| {
-                        walk::id_of(&hierarchies.directory(place)?.join(root.trim_start_matches('/')))
+                        walk::id_of(&hierarchies.directory(place)?.join(root.trim_start_matches('/'))).ok()
                     };
                     containers.appeared(place, record.id, record.path, root_id, now_ns);
                 }

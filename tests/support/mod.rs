@@ -229,6 +229,27 @@ impl Agent {
         self.descriptors().len()
     }
 
+    /// Sets the soft limit of descriptors of the running agent, and says what it was.
+    #[track_caller]
+    pub fn limit_open_files(&self, soft: u64) -> u64 {
+        let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let pid = self.pid() as libc::pid_t;
+        // SAFETY: a valid pointer to a struct of ours; the new limit is only read if not null.
+        let got = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &mut old) };
+        let new = libc::rlimit { rlim_cur: soft, rlim_max: old.rlim_max };
+        // SAFETY: as above.
+        let set = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &new, std::ptr::null_mut()) };
+        assert_eq!((got, set), (0, 0), "prlimit: {}", io::Error::last_os_error());
+        old.rlim_cur
+    }
+
+    /// Has it open nothing any more; says what the limit was.
+    #[track_caller]
+    pub fn deny_open_files(&self) -> u64 {
+        let is_free = |fd: &u64| fs::symlink_metadata(self.proc(&format!("fd/{fd}"))).is_err();
+        self.limit_open_files((0..).find(is_free).expect("a number that is free"))
+    }
+
     /// User and system time it has used, in clock ticks of 10 ms.
     #[track_caller]
     pub fn cpu_ticks(&self) -> u64 {

@@ -179,6 +179,7 @@ fn open(world: &mut World) -> Result<Opened> {
         .inspect_err(|error| info!("delays: ends of short-lived processes may be missed: {error}"))
         .ok();
     let exits = ExitSocket::open(&world.host, &queries, world.config.taskstats_buffer)?;
+    let rounds = Rounds::new(world)?;
     let mut accounting = Accounting::new(&world.host);
     if world.config.enable_delayacct && world.config.command == Command::Run {
         accounting.enable();
@@ -190,7 +191,7 @@ fn open(world: &mut World) -> Result<Opened> {
         waiting: Waiting::default(),
         read_ns: None,
         processes: Processes::default(),
-        rounds: Rounds::new(world),
+        rounds,
         queries: Some(queries),
         resync_ns: None,
         resynced_ns: 0,
@@ -313,7 +314,7 @@ impl Accounts {
 /// The container of a process that ended, where the kernel did not say: where it was when it was asked about, is as a zombie,
 /// or where its parent is.
 fn last_seen(world: &World, processes: &Processes, ending: &Ending) -> Option<InstanceId> {
-    let of = |pid| processes.instance(pid).or_else(|| of_process(world, pid));
+    let of = |pid| processes.instance(pid).or_else(|| of_process(world, pid).ok().flatten());
     of(ending.id).or_else(|| of(ending.parent?))
 }
 

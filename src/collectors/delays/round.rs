@@ -2,6 +2,7 @@
 //! about last. What waits without ever running has nothing new to say: the kernel adds up a wait when it is over.
 
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::path::PathBuf;
 
 use super::processes::Processes;
@@ -11,8 +12,8 @@ use crate::containers::InstanceId;
 use crate::containers::hierarchies::{Hierarchies, Place};
 use crate::containers::owners::{of_process, processes as processes_in};
 use crate::containers::sweep::Slice;
-use crate::error::Result;
-use crate::host::{Host, read_bounded};
+use crate::error::{Context, Result};
+use crate::host::{Host, read_bounded, unless_gone};
 use crate::limits;
 use crate::procfs::pid_stat::{self, PidStat};
 use crate::world::World;
@@ -24,6 +25,8 @@ pub struct Rounds {
     number: u32,
     /// It asks about all processes, and looks whether they are still the same.
     is_full: bool,
+    /// The last full one did not see all processes: the next one is full too.
+    is_owed: bool,
     queue: VecDeque<InstanceId>,
     /// Processes of the instances before those in the queue.
     pids: Vec<u32>,
@@ -37,9 +40,13 @@ pub struct Rounds {
 
 impl Rounds {
     /// No round yet.
-    pub fn new(world: &World) -> Rounds {
-        let started_ticks = stat(&world.host, std::process::id()).map_or(0, |stat| stat.start_ticks);
-        Rounds { started_ticks, ..Rounds::default() }
+    ///
+    /// # Errors
+    /// When it is not known when this agent started: what there was before would count as news.
+    pub fn new(world: &World) -> Result<Rounds> {
+        let this = stat(&world.host, std::process::id()).context("/proc/self/stat")?;
+        let started_ticks = this.map_or(0, |stat| stat.start_ticks);
+        Ok(Rounds { started_ticks, ..Rounds::default() })
     }
 
     /// True while a round is under way.
@@ -49,11 +56,12 @@ impl Rounds {
 
     /// Begins a round, unless one is under way that asks for as much.
     pub fn begin(&mut self, world: &World, is_full: bool) {
+        let is_full = is_full || self.is_owed;
         if self.is_under_way() && (self.is_full || !is_full) {
             return;
         }
         self.number = self.number.wrapping_add(1);
-        self.is_full = is_full;
+        (self.is_full, self.is_owed) = (is_full, false);
         self.queue.clear();
         self.pids.clear();
         let mut units = Vec::new();
@@ -99,15 +107,22 @@ impl Rounds {
         if asked.is_err() {
             self.queue.clear();
             self.pids.clear();
+            self.is_owed = self.is_full;
         }
         asked?;
         let is_over = !self.is_under_way();
-        if is_over && self.is_full {
+        if is_over {
+            self.conclude(processes);
+        }
+        Ok(is_over)
+    }
+
+    fn conclude(&self, processes: &mut Processes) {
+        if self.is_full && !self.is_owed {
             // The others ended, and the records of that were lost.
             let round = self.number;
             processes.retain(|process| process.round == round);
         }
-        Ok(is_over)
     }
 
     /// Adds the processes of an instance to those to be asked about.
@@ -116,7 +131,11 @@ impl Rounds {
             return;
         };
         let is_unit = instance.runtime.is_unit();
-        for pid in processes_in(world, instance) {
+        let Ok(pids) = processes_in(world, instance) else {
+            self.is_owed = self.is_full;
+            return;
+        };
+        for pid in pids {
             if self.claim(world, processes, pid, id, is_unit) {
                 self.pids.push(pid);
             }
@@ -136,9 +155,11 @@ impl Rounds {
             world.containers.instance(owner).is_some_and(|owner| owner.is_alive() && !owner.runtime.is_unit())
         };
         if let Some(known) = processes.get_mut(pid) {
-            let start_ticks = || stat(&world.host, pid).map(|stat| stat.start_ticks);
-            let is_same = !self.is_full || start_ticks() == Some(known.start_ticks);
-            if is_same {
+            // Only another start tells of another process. One that is gone or cannot be looked at is the one that is known: begun
+            // anew, all it has waited would count again.
+            let is_another = self.is_full
+                && matches!(stat(&world.host, pid), Ok(Some(stat)) if stat.start_ticks != known.start_ticks);
+            if !is_another {
                 if known.instance != id && is_unit && is_of_container(known.instance) {
                     return false;
                 }
@@ -149,8 +170,8 @@ impl Rounds {
             }
             processes.forget(pid);
         }
-        let owner = if is_unit { of_process(world, pid) } else { Some(id) };
-        let (Some(owner), Some(stat)) = (owner, stat(&world.host, pid)) else {
+        let owner = if is_unit { of_process(world, pid) } else { Ok(Some(id)) };
+        let (Ok(Some(owner)), Ok(Some(stat))) = (owner, stat(&world.host, pid)) else {
             return false;
         };
         if stat.is_ending {
@@ -163,10 +184,10 @@ impl Rounds {
     }
 }
 
-/// What the kernel says of process `pid`; `None` when it is gone.
-fn stat(host: &Host, pid: u32) -> Option<PidStat> {
-    let stat = read_bounded(&host.proc(&format!("{pid}/stat")), limits::KERNEL_FILE_BYTES).ok()?;
-    pid_stat::parse(&stat)
+/// What the kernel says of process `pid`; `None` when it is gone, an error when that is not known.
+fn stat(host: &Host, pid: u32) -> io::Result<Option<PidStat>> {
+    let stat = unless_gone(read_bounded(&host.proc(&format!("{pid}/stat")), limits::KERNEL_FILE_BYTES))?;
+    Ok(stat.and_then(|stat| pid_stat::parse(&stat)))
 }
 
 /// CPU time of the cgroup `path`, in nanoseconds (v1) or microseconds (v2); `None` where no hierarchy counts it.
@@ -179,4 +200,60 @@ fn usage(hierarchies: &Hierarchies, path: &str) -> Option<u64> {
     }
     let v2 = hierarchies.directory(Place::V2)?;
     cpu_stat::parse(&read(v2.join(path).join("cpu.stat"))?).usage_us
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::containers::test::Inhabited;
+    use crate::netlink::taskstats::Delay;
+
+    struct Test {
+        host: Inhabited,
+        rounds: Rounds,
+        processes: Processes,
+    }
+
+    impl Test {
+        /// A round as in [`Rounds::go_on`], in which all have waited for `delay_ns`; gives the sum of the container.
+        fn round(&mut self, is_full: bool, delay_ns: u64) -> u64 {
+            let Test { host, rounds, processes } = self;
+            rounds.begin(&host.world, is_full);
+            while let Some(id) = rounds.queue.pop_front() {
+                rounds.list(&host.world, processes, id);
+            }
+            let delays = [delay_ns; Delay::COUNT];
+            rounds.pids.drain(..).for_each(|pid| processes.observe(pid, &delays));
+            rounds.conclude(processes);
+            processes.sums().map(|(_, sum)| sum[0]).sum()
+        }
+    }
+
+    #[test]
+    fn who_cannot_be_looked_at_is_not_begun_anew() {
+        let (host, list) = (Inhabited::new(), Inhabited::list());
+        let mut test = Test { host, rounds: Rounds::default(), processes: Processes::default() };
+        assert_eq!(test.round(false, 10), 20);
+        // Records were lost, so that all are looked at.
+        assert_eq!(test.round(true, 11), 22);
+        for hidden in ["proc/10/stat", &list] {
+            test.host.hide(hidden);
+            test.round(true, 12);
+            assert_eq!(test.processes.len(), 2, "{hidden}");
+            test.host.show(hidden);
+            assert_eq!(test.round(false, 12), 24, "{hidden}");
+        }
+        // One is over, and no record of it came.
+        test.host.bed.write(&list, "11\n");
+        test.host.hide(&list);
+        test.round(true, 13);
+        assert!(test.rounds.is_owed);
+        test.host.show(&list);
+        assert_eq!((test.processes.len(), test.round(false, 13)), (2, 25));
+        assert_eq!(test.processes.len(), 1, "what was owed is made up for");
+        // The number is another's.
+        let other = std::fs::read_to_string(test.host.bed.host.proc("11/stat")).unwrap();
+        test.host.bed.write("proc/11/stat", other.replace("22000", "22001"));
+        assert_eq!(test.round(true, 5), 30);
+    }
 }

@@ -339,7 +339,7 @@ impl View<'_> {
             return;
         };
         slice.count();
-        let mut pids = deserted.processes(world, id, instance);
+        let Ok(mut pids) = deserted.processes(world, id, instance) else { return };
         // The root of the process that came first lasts longest.
         pids.sort_unstable();
         // On hybrid hosts the processes of containers are listed for their runtime's unit too.
@@ -350,7 +350,7 @@ impl View<'_> {
                 break;
             }
             let paths = written(&world.host, pid, self.globs, &mut self.budget);
-            if paths.is_empty() || is_shared && owners::of_process(world, pid) != Some(id) {
+            if paths.is_empty() || is_shared && owners::of_process(world, pid).ok().flatten() != Some(id) {
                 continue;
             }
             let mounts = mounts_of(&world.host, pid);

@@ -81,9 +81,12 @@ impl Connector {
         let interval_ns = limits::PROCESS_LISTS_INTERVAL.as_nanos() as u64;
         if is_lost || self.listed_ns + interval_ns <= now_ns {
             let ids: Vec<InstanceId> = world.containers.living().map(|(id, ..)| id).collect();
-            self.table.compare(&ids, is_lost, &mut Eyes::new(world));
+            let is_complete = self.table.compare(&ids, is_lost, &mut Eyes::new(world));
             self.listed_ns = now_ns;
-            self.resync_ns = self.resync_ns.filter(|_| !is_lost);
+            if is_lost {
+                let again_ns = now_ns + limits::PROCESS_RESYNC_INTERVAL.as_nanos() as u64;
+                self.resync_ns = (!is_complete).then_some(again_ns);
+            }
         }
         Ok(())
     }
@@ -140,21 +143,28 @@ impl Eyes<'_> {
 impl Sight for Eyes<'_> {
     fn place(&mut self, pid: u32) -> Place {
         self.looks += 1;
-        let owner = owners::of_process(self.world, pid);
-        // cgroup v1 shows one that has ended in the root.
-        if owner.is_none() && !files::is_alive(&self.world.host, pid) {
-            return Place::Gone;
+        match owners::of_process(self.world, pid) {
+            Ok(Some(owner)) => Place::In(Some(owner)),
+            // cgroup v1 shows one that has ended in the root.
+            Ok(None) => match files::is_alive(&self.world.host, pid) {
+                Ok(true) => Place::In(None),
+                Ok(false) => Place::Gone,
+                Err(_) => Place::Unknown,
+            },
+            Err(_) => Place::Unknown,
         }
-        Place::In(owner)
     }
 
     fn start_ns(&mut self, pid: u32) -> Option<MonotonicNs> {
-        files::stamp(&self.world.host, pid, self.ns_per_tick).map(|stamp| stamp.start_ns)
+        let stamp = files::stamp(&self.world.host, pid, self.ns_per_tick);
+        stamp.ok().flatten().map(|stamp| stamp.start_ns)
     }
 
-    fn members(&mut self, id: InstanceId) -> Vec<u32> {
-        let instance = self.world.containers.instance(id);
-        instance.map_or_else(Vec::new, |instance| owners::processes(self.world, instance))
+    fn members(&mut self, id: InstanceId) -> Option<Vec<u32>> {
+        match self.world.containers.instance(id) {
+            Some(instance) => owners::processes(self.world, instance).ok(),
+            None => Some(Vec::new()),
+        }
     }
 
     fn now_ns(&self) -> MonotonicNs {
@@ -233,5 +243,31 @@ impl Drop for EventSocket {
         let mut request = Vec::new();
         proc_events::request_silence(&mut request, 0);
         let _ = self.0.socket.send(&request);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::containers::test::Inhabited;
+
+    #[test]
+    fn what_cannot_be_seen_is_neither_here_nor_gone() {
+        let host = Inhabited::new();
+        let mut eyes = Eyes::new(&host.world);
+        let here = Place::In(Some(host.id));
+        assert_eq!([10, 11, 12].map(|pid| eyes.place(pid)), [here, here, Place::Gone]);
+        host.hide("proc/10/cgroup");
+        assert_eq!(eyes.place(10), Place::Unknown);
+        host.show("proc/10/cgroup");
+        // In no container, or ended in the root of cgroup v1.
+        host.bed.write("proc/10/cgroup", "0::/\n");
+        assert_eq!(eyes.place(10), Place::In(None));
+        host.hide("proc/10/stat");
+        assert_eq!((eyes.place(10), eyes.start_ns(10)), (Place::Unknown, None));
+        host.hide(&Inhabited::list());
+        assert_eq!(eyes.members(host.id), None);
+        host.show(&Inhabited::list());
+        assert_eq!(eyes.members(host.id), Some(vec![10, 11]));
     }
 }

@@ -125,13 +125,19 @@ struct Bpf {
 #[derive(Default)]
 struct Instance {
     counts: Counts,
-    /// Processes that have ended and are not counted.
-    ended: u64,
-    living: u64,
+    present: Present,
     runs: u64,
     started: u64,
     exits: u64,
     ended_ns: Option<MonotonicNs>,
+}
+
+/// Processes that are there.
+#[derive(Default, Clone, Copy)]
+struct Present {
+    living: u64,
+    /// They have ended and are not counted.
+    ended: u64,
 }
 
 fn open(world: &mut World) -> Result<Opened> {
@@ -162,21 +168,12 @@ fn open(world: &mut World) -> Result<Opened> {
             }
         },
     };
-    Ok(Opened::Ready(Box::new(Processes {
-        door,
-        instances: BTreeMap::new(),
-        counts: Ledger::default(),
-        restarts: Restarts::default(),
-        commands: Commands::default(),
-        kinds: Vec::new(),
-        lost: 0,
-        problem: None,
-    })))
+    Ok(Opened::Ready(Box::new(Processes::new(door))))
 }
 
 impl Bpf {
     /// Reads what the kernel has counted. Who has ended comes before who is there: who ends in between is missing for a moment
-    /// instead of being counted twice.
+    /// instead of being counted twice. They are taken over together, or neither.
     fn read(
         &mut self,
         world: &World,
@@ -197,11 +194,8 @@ impl Bpf {
             self.kernel.remove_owner(&key)?;
             self.sums.forget_key(&key);
         }
-        for (&id, instance) in instances.iter_mut() {
-            let [gone, execs] = self.sums.of(id);
-            instance.counts = Counts { gone, execs };
-        }
 
+        let mut present: HashMap<InstanceId, Present> = HashMap::new();
         let mut known: HashMap<Box<[u8]>, Option<InstanceId>> = HashMap::new();
         self.kernel.each_process(|process| {
             let id = known.get(process.key).copied().unwrap_or_else(|| {
@@ -209,16 +203,22 @@ impl Bpf {
                 known.insert(process.key.into(), id);
                 id
             });
-            if let Some((id, instance)) = id.and_then(|id| Some((id, instances.get_mut(&id)?))) {
+            if let Some(id) = id.filter(|id| instances.contains_key(id)) {
+                let present = present.entry(id).or_default();
                 if process.has_ended {
-                    instance.ended += 1;
+                    present.ended += 1;
                     return;
                 }
-                instance.living += 1;
+                present.living += 1;
                 let stamp = Stamp { start_ns: process.start_ns, executed: process.executed };
                 commands.observe(process.pid, id, stamp);
             }
         })?;
+        for (&id, instance) in instances.iter_mut() {
+            let [gone, execs] = self.sums.of(id);
+            instance.counts = Counts { gone, execs };
+            instance.present = present.get(&id).copied().unwrap_or_default();
+        }
         if self.forget_ns <= world.now_ns {
             self.kernel.forget_ended(world.now_ns)?;
             self.forget_ns = world.now_ns + limits::ENDED_TIME.as_nanos() as u64;
@@ -238,7 +238,7 @@ impl Bpf {
         })?;
         self.cgroups.take_due().iter().try_for_each(|key| self.kernel.remove_cgroup(key))?;
         // It has had processes since before the programs were attached.
-        for instance in instances.values_mut().filter(|instance| instance.living > 0) {
+        for instance in instances.values_mut().filter(|instance| instance.present.living > 0) {
             instance.runs = instance.runs.max(1);
         }
         Ok(())
@@ -246,6 +246,19 @@ impl Bpf {
 }
 
 impl Processes {
+    fn new(door: Door) -> Processes {
+        Processes {
+            door,
+            instances: BTreeMap::new(),
+            counts: Ledger::default(),
+            restarts: Restarts::default(),
+            commands: Commands::default(),
+            kinds: Vec::new(),
+            lost: 0,
+            problem: None,
+        }
+    }
+
     fn connector(&self) -> Option<&Connector> {
         match &self.door {
             Door::Connector(connector) => Some(connector),
@@ -253,15 +266,14 @@ impl Processes {
         }
     }
 
+    /// Of what cannot be read, what was known before stays.
     fn read(&mut self, world: &World) -> Result<()> {
-        for instance in self.instances.values_mut() {
-            (instance.counts, instance.ended, instance.living) = (Counts::default(), 0, 0);
-        }
         self.commands.begin();
-        match &mut self.door {
+        let is_complete = match &mut self.door {
             Door::Bpf(bpf) => {
                 bpf.read(world, &mut self.instances, &mut self.commands)?;
                 self.lost = bpf.kernel.lost()?;
+                true
             }
             Door::Connector(connector) => {
                 connector.refresh(world)?;
@@ -269,33 +281,26 @@ impl Processes {
                 for (id, tally) in connector.table().tallies() {
                     if let Some(instance) = self.instances.get_mut(&id) {
                         instance.counts = Counts { gone: tally.ended, execs: tally.execs };
-                        (instance.living, instance.runs) = (tally.living, tally.runs);
+                        instance.present = Present { living: tally.living, ended: 0 };
+                        instance.runs = tally.runs;
                     }
                 }
                 for (pid, id, stamp) in connector.table().living() {
                     self.commands.observe(pid, id, stamp);
                 }
+                true
             }
-            Door::Files(files) => {
-                let mut all_runs = Vec::new();
-                files.read(
-                    world,
-                    |id, pid, stamp| {
-                        if let Some(instance) = self.instances.get_mut(&id) {
-                            instance.living += 1;
-                            self.commands.observe(pid, id, stamp);
-                        }
-                    },
-                    |id, runs| all_runs.push((id, runs)),
-                );
-                for (id, runs) in all_runs {
-                    if let Some(instance) = self.instances.get_mut(&id) {
-                        instance.runs = runs;
-                    }
+            Door::Files(files) => files.read(world, |id, living, runs| {
+                if let Some(instance) = self.instances.get_mut(&id) {
+                    instance.present = Present { living: living.len() as u64, ended: 0 };
+                    instance.runs = runs;
+                    living.iter().for_each(|&(pid, stamp)| self.commands.observe(pid, id, stamp));
                 }
-            }
+            }),
+        };
+        if is_complete {
+            self.commands.end();
         }
-        self.commands.end();
         Ok(())
     }
 
@@ -308,9 +313,9 @@ impl Processes {
                 continue;
             }
             self.restarts.observe(id, identity, instance.runs);
-            let exits = instance.counts.gone + instance.ended;
+            let exits = instance.counts.gone + instance.present.ended;
             instance.exits = instance.exits.max(exits);
-            instance.started = instance.started.max(exits + instance.living);
+            instance.started = instance.started.max(exits + instance.present.living);
             let counts = [instance.started, instance.exits, instance.counts.execs];
             self.counts.observe(id, identity, 0, counts);
         }
@@ -372,14 +377,14 @@ impl Collector for Processes {
     }
 
     fn refresh(&mut self, world: &mut World) -> Result<()> {
-        self.read(world)?;
+        let read = self.read(world);
         if self.commands.refused > 0 {
             world.reached.count(Limit::Processes);
         }
         self.count(world);
         self.commands.ask(&world.host, world.now_ns)?;
         self.kinds = self.commands.kinds();
-        self.problem.take().map_or(Ok(()), Err)
+        read.and(self.problem.take().map_or(Ok(()), Err))
     }
 
     fn deadline_ns(&self) -> Option<u64> {
@@ -422,7 +427,7 @@ impl Collector for Processes {
         }
         for (id, _, named) in world.containers.living() {
             let Some(instance) = self.instances.get(&id) else { continue };
-            out.container(&named.labels, &PROCESSES, &[], instance.living as f64);
+            out.container(&named.labels, &PROCESSES, &[], instance.present.living as f64);
             let first = self.kinds.partition_point(|(known, _)| *known < id);
             for (_, kind) in self.kinds[first..].iter().take_while(|(known, _)| *known == id) {
                 out.container(&named.labels, &APPLICATION, &[kind.word()], 1.0);
@@ -445,5 +450,32 @@ impl Collector for Processes {
             out.container(&named.labels, &EXECS, &[], execs as f64);
         }
         out.add(&LOST, &[], self.lost as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::containers::test::Inhabited;
+
+    #[test]
+    fn what_was_read_last_stays_when_it_cannot_be_read() {
+        let (mut host, list) = (Inhabited::new(), Inhabited::list());
+        let mut processes = Processes::new(Door::Files(Files::default()));
+        processes.event(&mut host.world, &Event::InstanceStarted(host.id));
+        let mut read = |host: &Inhabited| {
+            processes.read(&host.world).unwrap();
+            let instance = &processes.instances[&host.id];
+            (instance.present.living, instance.runs)
+        };
+        assert_eq!(read(&host), (2, 1));
+        for hidden in [&*list, "proc/10/stat"] {
+            host.hide(hidden);
+            assert_eq!(read(&host), (2, 1), "{hidden}");
+            host.show(hidden);
+            assert_eq!(read(&host), (2, 1), "{hidden}");
+        }
+        host.bed.write(&list, "11\n12\n");
+        assert_eq!(read(&host), (1, 1));
     }
 }

@@ -12,20 +12,22 @@ use crate::sys::clock::MonotonicNs;
 /// Where a process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// Nobody can tell: it has ended.
+    /// Nowhere: it has ended.
     Gone,
     /// In this container, or in none.
     In(Option<InstanceId>),
+    /// It could not be looked at: what is known of it stays.
+    Unknown,
 }
 
 /// What can be seen of processes at this moment.
 pub trait Sight {
     /// Where a process is.
     fn place(&mut self, pid: u32) -> Place;
-    /// When it began; `None` when it is gone.
+    /// When it began; `None` when it is gone or could not be looked at.
     fn start_ns(&mut self, pid: u32) -> Option<MonotonicNs>;
-    /// The living processes in the cgroup of an instance.
-    fn members(&mut self, id: InstanceId) -> Vec<u32>;
+    /// The living processes in the cgroup of an instance; `None` when they could not be listed.
+    fn members(&mut self, id: InstanceId) -> Option<Vec<u32>>;
     /// Now.
     fn now_ns(&self) -> MonotonicNs;
 }
@@ -96,7 +98,10 @@ impl Table {
             Some(parent) => parent.owner,
             None => match self.see(parent, sight) {
                 Place::In(owner) => owner,
-                Place::Gone => self.look(child, sight).unwrap_or(None),
+                Place::Gone | Place::Unknown => match self.look(child, sight) {
+                    Place::In(owner) => owner,
+                    Place::Gone | Place::Unknown => None,
+                },
             },
         };
         let stamp = Stamp { start_ns: at_ns, executed: 0 };
@@ -107,15 +112,17 @@ impl Table {
         match self.processes.get(&tgid) {
             None => drop(self.see(tgid, sight)),
             Some(&Process { owner, parent, .. }) => match self.look(tgid, sight) {
-                Some(now) => self.set_owner(tgid, now),
+                Place::In(now) => self.set_owner(tgid, now),
                 // It is gone and was nobody's. Its parent may have been moved since it was seen, without executing anything.
-                None if owner.is_none() => {
-                    if let Some(now @ Some(_)) = parent.and_then(|parent| self.look(parent, sight)) {
-                        parent.into_iter().for_each(|parent| self.set_owner(parent, now));
+                Place::Gone if owner.is_none() => {
+                    if let Some(parent) = parent
+                        && let Place::In(now @ Some(_)) = self.look(parent, sight)
+                    {
+                        self.set_owner(parent, now);
                         self.set_owner(tgid, now);
                     }
                 }
-                None => {}
+                Place::Gone | Place::Unknown => {}
             },
         }
         if let Some(process) = self.processes.get_mut(&tgid) {
@@ -153,21 +160,25 @@ impl Table {
         }
     }
 
-    /// Where a process is now; `None` when it is gone. Before the first of an instance comes in, those that were moved there
-    /// unseen are taken in: otherwise each of their children would begin another run.
-    fn look(&mut self, pid: u32, sight: &mut impl Sight) -> Option<Option<InstanceId>> {
-        let Place::In(owner) = sight.place(pid) else { return None };
-        if let Some(id) = owner.filter(|id| self.tallies.get(id).is_none_or(|tally| tally.living == 0)) {
+    /// Where a process is now. Before the first of an instance comes in, those that were moved there unseen are taken in:
+    /// otherwise each of their children would begin another run.
+    fn look(&mut self, pid: u32, sight: &mut impl Sight) -> Place {
+        let place = sight.place(pid);
+        if let Place::In(Some(id)) = place
+            && self.tallies.get(&id).is_none_or(|tally| tally.living == 0)
+        {
             self.list(id, sight);
         }
-        Some(owner)
+        place
     }
 
     /// Takes in a process that was not known.
     fn see(&mut self, pid: u32, sight: &mut impl Sight) -> Place {
-        let Some(owner) = self.look(pid, sight) else { return Place::Gone };
-        self.settle(pid, owner, sight);
-        Place::In(owner)
+        let place = self.look(pid, sight);
+        if let Place::In(owner) = place {
+            self.settle(pid, owner, sight);
+        }
+        place
     }
 
     /// The process is there: takes it in, or notes that it has been moved.
@@ -181,9 +192,9 @@ impl Table {
         }
     }
 
-    /// Takes in the processes of an instance; gives all that are listed there.
-    pub fn list(&mut self, id: InstanceId, sight: &mut impl Sight) -> Vec<u32> {
-        let members = sight.members(id);
+    /// Takes in the processes of an instance; gives all that are listed there, `None` when they could not be listed.
+    pub fn list(&mut self, id: InstanceId, sight: &mut impl Sight) -> Option<Vec<u32>> {
+        let members = sight.members(id)?;
         for &pid in &members {
             let is_known = self.processes.get(&pid).is_some_and(|process| process.owner == Some(id));
             // Not `id` without a look: the lists of units have processes of containers too, on hybrid hosts.
@@ -191,26 +202,32 @@ impl Table {
                 self.settle(pid, owner, sight);
             }
         }
-        members
+        Some(members)
     }
 
     /// Brings the table in line with the lists of the instances `ids`. `all` when events were lost: then processes of no container
-    /// may have ended as well, and who has how many threads is not known any more.
-    pub fn compare(&mut self, ids: &[InstanceId], all: bool, sight: &mut impl Sight) {
-        let listed: HashSet<u32> = ids.iter().flat_map(|&id| self.list(id, sight)).collect();
+    /// may have ended as well, and who has how many threads is not known any more. False when something could not be looked at,
+    /// and may have changed.
+    pub fn compare(&mut self, ids: &[InstanceId], all: bool, sight: &mut impl Sight) -> bool {
+        let lists: Vec<_> = ids.iter().map(|&id| self.list(id, sight)).collect();
+        let mut is_complete = lists.iter().all(Option::is_some);
+        let listed: HashSet<u32> = lists.into_iter().flatten().flatten().collect();
         let missing = |(pid, process): &(&u32, &Process)| {
             (all || process.owner.is_some()) && !(process.owner.is_some() && listed.contains(pid))
         };
         let missing: Vec<u32> = self.processes.iter().filter(missing).map(|(&pid, _)| pid).collect();
+        // Each is looked at itself: one that is missing in a list may only have been moved, or the list itself is missing.
         for pid in missing {
             match sight.place(pid) {
                 Place::In(owner) => self.set_owner(pid, owner),
                 Place::Gone => self.end(pid),
+                Place::Unknown => is_complete = false,
             }
         }
         if all {
             self.processes.values_mut().for_each(|process| process.threads = None);
         }
+        is_complete
     }
 
     fn insert(&mut self, pid: u32, process: Process) {
@@ -263,12 +280,22 @@ mod tests {
     use super::*;
     use crate::containers::ledger::test_ids;
 
+    /// What cannot be looked at.
+    #[derive(Default, Clone, Copy)]
+    struct Hidden {
+        places: bool,
+        lists: bool,
+    }
+
     /// Where living processes are.
     #[derive(Default)]
-    struct Host(BTreeMap<u32, Option<InstanceId>>);
+    struct Host(BTreeMap<u32, Option<InstanceId>>, Hidden);
 
     impl Sight for Host {
         fn place(&mut self, pid: u32) -> Place {
+            if self.1.places {
+                return Place::Unknown;
+            }
             self.0.get(&pid).map_or(Place::Gone, |&owner| Place::In(owner))
         }
 
@@ -276,8 +303,9 @@ mod tests {
             self.0.get(&pid).map(|_| 1)
         }
 
-        fn members(&mut self, id: InstanceId) -> Vec<u32> {
-            self.0.iter().filter(|(_, owner)| **owner == Some(id)).map(|(&pid, _)| pid).collect()
+        fn members(&mut self, id: InstanceId) -> Option<Vec<u32>> {
+            let members = self.0.iter().filter(|(_, owner)| **owner == Some(id));
+            (!self.1.lists).then(|| members.map(|(&pid, _)| pid).collect())
         }
 
         fn now_ns(&self) -> MonotonicNs {
@@ -446,5 +474,40 @@ mod tests {
         // Events that come late are about nobody.
         test.exit(11, 11);
         assert_eq!(test.counts(a), [2, 1, 0, 1]);
+    }
+
+    #[test]
+    fn who_cannot_be_looked_at_stays_where_it_was() {
+        let ([a, b], _) = test_ids();
+        let mut test = Test::default();
+        test.host.0 = [(1, None), (10, Some(a)), (11, Some(a)), (20, Some(b))].into();
+        test.exec(1);
+        for id in [a, b] {
+            test.table.list(id, &mut test.host);
+        }
+        // 11 ends, and nobody tells.
+        test.host.0.remove(&11);
+        let hidden = [(true, false), (false, true), (true, true)];
+        for hidden in hidden.map(|(places, lists)| Hidden { places, lists }) {
+            test.host.1 = hidden;
+            for all in [false, true] {
+                let is_complete = test.table.compare(&[a, b], all, &mut test.host);
+                assert!(!is_complete);
+                let ended = u64::from(!hidden.places || test.counts(a)[1] > 0);
+                assert_eq!((test.counts(a), test.counts(b)), ([2 - ended, ended, 0, 1], [1, 0, 0, 1]));
+            }
+        }
+        test.host.1 = Hidden { places: true, lists: true };
+        for pid in [1, 10, 20] {
+            test.exec(pid);
+        }
+        assert_eq!((test.counts(a), test.counts(b)), ([1, 1, 1, 1], [1, 0, 1, 1]));
+        test.fork(20, 21);
+        test.fork(30, 31);
+        assert_eq!(test.counts(b), [2, 0, 1, 1]);
+        test.host.1 = Hidden::default();
+        test.host.0.extend([(21, Some(b)), (31, None)]);
+        assert!(test.table.compare(&[a, b], true, &mut test.host));
+        assert_eq!((test.counts(a), test.counts(b)), ([1, 1, 1, 1], [2, 0, 1, 1]));
     }
 }

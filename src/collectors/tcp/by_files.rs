@@ -8,6 +8,7 @@ use std::path::Path;
 use super::layout::Destination;
 use super::listeners::Open;
 use crate::containers::{InstanceId, owners};
+use crate::error::{Error, Reason};
 use crate::limits;
 use crate::netlink::socket_diag::state;
 use crate::world::World;
@@ -19,8 +20,8 @@ pub fn listeners(world: &mut World, at_home: &mut HashMap<InstanceId, bool>) -> 
     at_home.clear();
     let mut by_namespace: BTreeMap<u64, HashMap<u64, (Destination, bool)>> = BTreeMap::new();
     let mut budget = limits::FILES_LOOKED_AT;
-    let mut is_complete = true;
-    for (instance, pid) in processes(world) {
+    let (processes, mut is_complete) = processes(world);
+    for (instance, pid) in processes {
         let Ok(namespace) = fs::metadata(world.host.proc(&format!("{pid}/ns/net"))) else {
             continue;
         };
@@ -42,8 +43,13 @@ pub fn listeners(world: &mut World, at_home: &mut HashMap<InstanceId, bool>) -> 
         if sockets.is_empty() {
             continue;
         }
-        let Ok(files) = fs::read_dir(world.host.proc(&format!("{pid}/fd"))) else {
-            continue;
+        let files = match fs::read_dir(world.host.proc(&format!("{pid}/fd"))) {
+            Ok(files) => files,
+            // It ended, or keeps everybody out. Without descriptors to look, nothing is known.
+            Err(error) => {
+                is_complete &= Error::from(error).reason() != Reason::ResourceLimit;
+                continue;
+            }
         };
         for file in files.flatten() {
             if budget == 0 {
@@ -60,14 +66,16 @@ pub fn listeners(world: &mut World, at_home: &mut HashMap<InstanceId, bool>) -> 
     (found, is_complete)
 }
 
-/// The processes of living containers.
-fn processes(world: &World) -> Vec<(InstanceId, u32)> {
-    let living = world.containers.living();
-    living
-        .flat_map(|(id, instance, _)| {
-            owners::processes(world, instance).into_iter().map(move |pid| (id, pid))
-        })
-        .collect()
+/// The processes of living containers; false when not all could be listed.
+fn processes(world: &World) -> (Vec<(InstanceId, u32)>, bool) {
+    let (mut found, mut is_complete) = (Vec::new(), true);
+    for (id, instance, _) in world.containers.living() {
+        match owners::processes(world, instance) {
+            Ok(pids) => found.extend(pids.into_iter().map(|pid| (id, pid))),
+            Err(_) => is_complete = false,
+        }
+    }
+    (found, is_complete)
 }
 
 /// The number in `socket:[12345]`.
