@@ -6,7 +6,7 @@ use std::io;
 use std::rc::Rc;
 
 use super::frame::{Framing, Record};
-use super::place::{self, Place};
+use super::place::{self, Place, is_absence};
 use super::positions::Entry;
 use super::segment::{self, Id, Outcome, Seen, Segment};
 use super::siblings::{self, Sibling};
@@ -178,17 +178,33 @@ impl Follow {
             Err(error) if is_absence(&error) => None,
             Err(error) => return self.complain(&error.to_string(), now_ns, desk),
         };
-        if let Some(start) = self.start.take() {
-            self.begin(start, found, now_ns, desk);
+        // An error on the way says nothing of files that could not be looked at. What was found before it is lined up, and the next
+        // look goes on from there.
+        if let Err(error) = self.find_out(found, touched, now_ns, desk) {
+            self.look = Some(touched);
+            self.fail(&error, now_ns, desk);
+        }
+    }
+
+    fn find_out(
+        &mut self,
+        found: Option<Seen>,
+        touched: bool,
+        now_ns: MonotonicNs,
+        desk: &mut Desk,
+    ) -> io::Result<()> {
+        if let Some(start) = self.start {
+            self.begin(start, found, now_ns, desk)?;
+            self.start = None;
         }
         let before = self.segments.back().map(|segment| segment.id);
         let was = self.state();
         match found {
-            Some(seen) => self.stands(seen, touched, now_ns, desk),
+            Some(seen) => self.stands(seen, touched, now_ns, desk)?,
             None if self.segments.is_empty() => self.present = false,
             None => {
                 if self.present || touched {
-                    self.gather(None, now_ns, desk);
+                    self.gather(None, now_ns, desk)?;
                 }
                 self.present = false;
             }
@@ -208,6 +224,7 @@ impl Follow {
                 segment.observe(Seen::of(&metadata), false, now_ns, &mut desk.counters);
             }
         }
+        Ok(())
     }
 
     /// What a look finds changed if something happened.
@@ -217,12 +234,14 @@ impl Follow {
     }
 
     /// The file `seen` is where the path leads.
-    fn stands(&mut self, seen: Seen, touched: bool, now_ns: MonotonicNs, desk: &mut Desk) {
+    fn stands(&mut self, seen: Seen, touched: bool, now_ns: MonotonicNs, desk: &mut Desk) -> io::Result<()> {
         let Some(real) = self.place.as_ref().map(|place| Rc::clone(&place.real)) else {
-            return;
+            return Ok(());
         };
-        let at = self.segments.iter().position(|segment| segment.id == seen.id);
-        let at = at.filter(|at| !self.was_replaced(*at, seen, &real, now_ns, desk));
+        let at = match self.segments.iter().position(|segment| segment.id == seen.id) {
+            Some(at) if self.was_replaced(at, seen, &real, now_ns, desk)? => None,
+            at => at,
+        };
         if let Some(at) = at {
             if at + 1 < self.segments.len() || !self.present {
                 self.leave(now_ns);
@@ -235,9 +254,9 @@ impl Follow {
             }
         } else {
             let first = self.segments.is_empty() && self.finished.is_empty();
-            self.gather(Some(seen.id), now_ns, desk);
+            self.gather(Some(seen.id), now_ns, desk)?;
+            let known = self.take_finished(&desk.host, &real, seen.id)?;
             desk.counters.rotations += u64::from(!first);
-            let known = self.take_finished(&desk.host, &real, seen.id);
             let segment = match known {
                 Some(entry) => {
                     let mut segment = Segment::resumed(&entry, &real, now_ns);
@@ -249,6 +268,7 @@ impl Follow {
             self.segments.push_back(segment);
         }
         self.present = true;
+        Ok(())
     }
 
     /// Whether the file at `at` is another one than `seen`, which has its number. It may be if it was not open; then what stood at the
@@ -260,25 +280,25 @@ impl Follow {
         real: &str,
         now_ns: MonotonicNs,
         desk: &mut Desk,
-    ) -> bool {
+    ) -> io::Result<bool> {
         let before = self.segments.len();
         let known = &self.segments[at];
         let unchanged = known.size == seen.size && known.written_ns == seen.written_ns;
-        let same = known.file.is_some() || unchanged || is_same(&desk.host, real, &known.entry(real, false));
+        let same = known.file.is_some() || unchanged || is_same(&desk.host, real, &known.entry(real, false))?;
         let last = at + 1 == before;
         if last && same {
-            return false;
+            return Ok(false);
         }
         let unread = known.position == 0;
-        self.gather(Some(seen.id), now_ns, desk);
+        self.gather(Some(seen.id), now_ns, desk)?;
         if same || unread {
-            return false;
+            return Ok(false);
         }
         if let Some(gone) = self.segments.remove(at) {
             desk.counters.lost_bytes += gone.lag_bytes();
             desk.counters.truncations += u64::from(last && self.segments.len() < before);
         }
-        true
+        Ok(true)
     }
 
     /// The last file no longer stands at the path: it is asked once more, and no longer what stat(2) of the path says.
@@ -289,8 +309,14 @@ impl Follow {
         }
     }
 
-    /// The first look.
-    fn begin(&mut self, start: Start, found: Option<Seen>, now_ns: MonotonicNs, desk: &mut Desk) {
+    /// The first look; all of it or nothing.
+    fn begin(
+        &mut self,
+        start: Start,
+        found: Option<Seen>,
+        now_ns: MonotonicNs,
+        desk: &mut Desk,
+    ) -> io::Result<()> {
         let real = self.place.as_ref().map_or_else(|| Rc::clone(&self.path), |place| Rc::clone(&place.real));
         for entry in std::mem::take(&mut self.restored) {
             self.horizon_ns = self.horizon_ns.max(entry.written_ns);
@@ -301,51 +327,39 @@ impl Follow {
             }
         }
         if !self.segments.is_empty() || !self.finished.is_empty() {
-            return;
+            return Ok(());
         }
-        for sibling in siblings::list(&desk.host, &real) {
+        let (mut older, mut read) = (Vec::new(), Vec::new());
+        for sibling in siblings::list(&desk.host, &real)? {
             if Some(sibling.seen.id) == found.map(|seen| seen.id) || sibling.compressed {
                 continue;
             }
             if start == Start::Oldest {
-                self.segments.push_back(Segment::new(sibling.seen, &real, now_ns));
+                older.push(Segment::new(sibling.seen, &real, now_ns));
             } else {
-                self.was_there(&sibling, &desk.host);
+                read.extend(as_read(&sibling, &desk.host)?);
             }
         }
         if let Some(seen) = found {
             let mut segment = Segment::new(seen, &real, now_ns);
-            if start == Start::End
-                && let Ok((file, opened)) = segment::open(&desk.host, &real)
-                && opened.id == seen.id
-            {
+            if start == Start::End {
+                // Nothing is known of what it has until it can be opened, and it may be another one by then.
+                let (file, opened) = segment::open(&desk.host, &real)?;
+                if opened.id != seen.id {
+                    return Err(io::Error::other("another file stands there now"));
+                }
                 segment.size = opened.size;
                 segment.file = Some(file);
                 if segment.go_to_end(self.framing, &mut desk.buffer).is_err() {
                     segment.position = segment.size;
                 }
             }
-            self.segments.push_back(segment);
+            older.push(segment);
             self.present = true;
         }
-    }
-
-    /// A file that is as good as read.
-    fn was_there(&mut self, sibling: &Sibling, host: &Host) {
-        let position = sibling.seen.size;
-        let prints = segment::open(host, &sibling.path)
-            .and_then(|(file, _)| segment::prints(&file, position))
-            .unwrap_or_default();
-        self.finish(Entry {
-            id: sibling.seen.id,
-            position,
-            skip: super::frame::Skip::Nothing,
-            written_ns: sibling.seen.written_ns,
-            head: prints.0,
-            tail: prints.1,
-            done: true,
-            origin: None,
-        });
+        self.segments.extend(older);
+        read.into_iter().for_each(|entry| self.finish(entry));
+        Ok(())
     }
 
     fn finish(&mut self, entry: Entry) {
@@ -357,21 +371,25 @@ impl Follow {
     }
 
     /// Takes out what is remembered of the file `id`, now at `path`, if it still is that file.
-    fn take_finished(&mut self, host: &Host, path: &str, id: Id) -> Option<Entry> {
-        let at = self.finished.iter().position(|entry| entry.id == id)?;
-        let entry = self.finished.remove(at)?;
-        is_same(host, path, &entry).then_some(entry)
+    fn take_finished(&mut self, host: &Host, path: &str, id: Id) -> io::Result<Option<Entry>> {
+        let Some(at) = self.finished.iter().position(|entry| entry.id == id) else { return Ok(None) };
+        let is_same = match is_same(host, path, &self.finished[at]) {
+            // Nothing can be read of it either.
+            Err(error) if is_the_files(&error) => true,
+            is_same => is_same?,
+        };
+        Ok(self.finished.remove(at).filter(|_| is_same))
     }
 
     /// Finds the files that stood at the path and left it since the last look, and lines them up behind the last one.
-    fn gather(&mut self, found: Option<Id>, now_ns: MonotonicNs, desk: &mut Desk) {
+    fn gather(&mut self, found: Option<Id>, now_ns: MonotonicNs, desk: &mut Desk) -> io::Result<()> {
         self.leave(now_ns);
         let Some(place) = self.place.as_ref().map(|place| Rc::clone(&place.real)) else {
-            return;
+            return Ok(());
         };
         let ours = self.segments.back();
         let origin = ours.map_or_else(|| Rc::clone(&place), |ours| Rc::clone(&ours.origin));
-        let mut list = siblings::list(&desk.host, &origin);
+        let mut list = siblings::list(&desk.host, &origin)?;
         if origin != place {
             // A link leads elsewhere now: the youngest one is still where it was.
             let metadata = fs::symlink_metadata(desk.host.rootfs(&origin)).ok().filter(fs::Metadata::is_file);
@@ -381,22 +399,27 @@ impl Follow {
                 path: origin.as_ref().to_owned(),
                 seen: Seen::of(&metadata),
             }));
-            for sibling in siblings::list(&desk.host, &place) {
+            for sibling in siblings::list(&desk.host, &place)? {
                 let id = sibling.seen.id;
                 let known = self.segments.iter().any(|segment| segment.id == id)
                     || self.finished.iter().any(|entry| entry.id == id);
                 if !sibling.compressed && !known {
-                    self.was_there(&sibling, &desk.host);
+                    as_read(&sibling, &desk.host)?.into_iter().for_each(|entry| self.finish(entry));
                 }
             }
         }
         let ours = self.segments.back();
-        let at = ours.and_then(|ours| {
-            let at = list.iter().position(|sibling| sibling.seen.id == ours.id && !sibling.compressed)?;
-            let certain =
-                ours.file.is_some() || is_same(&desk.host, &list[at].path, &ours.entry(&place, false));
-            certain.then_some(at)
-        });
+        let is_ours =
+            |sibling: &Sibling| ours.is_some_and(|ours| sibling.seen.id == ours.id) && !sibling.compressed;
+        let at = match (ours, list.iter().position(is_ours)) {
+            (Some(ours), Some(at))
+                if ours.file.is_some()
+                    || is_same(&desk.host, &list[at].path, &ours.entry(&place, false))? =>
+            {
+                Some(at)
+            }
+            _ => None,
+        };
         let horizon_ns = ours.map_or(self.horizon_ns, |ours| ours.stood_ns);
         let ours_entry = ours.map(|ours| ours.entry(&place, false));
         for sibling in list.into_iter().skip(at.map_or(0, |at| at + 1)) {
@@ -412,22 +435,23 @@ impl Follow {
             if at.is_none() && sibling.seen.written_ns < horizon_ns {
                 continue;
             }
-            if let Some(entry) = self.take_finished(&desk.host, &sibling.path, id) {
+            if let Some(entry) = self.take_finished(&desk.host, &sibling.path, id)? {
                 self.finished.push_back(entry);
                 continue;
             }
-            desk.counters.rotations += 1;
             let mut segment = Segment::new(sibling.seen, &origin, now_ns);
             // A copy of our own file, made before that was cut or removed, goes on where we were.
             if let Some(ours) = &ours_entry
                 && at.is_none()
-                && is_same(&desk.host, &sibling.path, &Entry { id, ..ours.clone() })
+                && is_same(&desk.host, &sibling.path, &Entry { id, ..ours.clone() })?
             {
                 segment = Segment::resumed(&Entry { id, origin: None, ..ours.clone() }, &origin, now_ns);
                 segment.size = sibling.seen.size;
             }
+            desk.counters.rotations += 1;
             self.segments.push_back(segment);
         }
+        Ok(())
     }
 
     /// Reads what there is, up to `budget` bytes; gives how much that was, and whether there is more.
@@ -533,8 +557,9 @@ impl Follow {
         let elsewhere = opened.as_ref().map_or_else(is_absence, |(_, seen)| seen.id != segment.id);
         if !current && elsewhere {
             opened = match siblings::find(&desk.host, &segment.origin, segment.id) {
-                Some(sibling) => segment::open(&desk.host, &sibling.path),
-                None => Err(io::Error::from(io::ErrorKind::NotFound)),
+                Ok(Some(sibling)) => segment::open(&desk.host, &sibling.path),
+                Ok(None) => Err(io::Error::from(io::ErrorKind::NotFound)),
+                Err(error) => Err(error),
             };
         }
         let mut younger = false;
@@ -562,12 +587,7 @@ impl Follow {
             }
             Err(error) if current && is_absence(&error) => Opened::Later,
             Err(error) if !is_absence(&error) => {
-                desk.starved |= matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
-                if error.raw_os_error() == Some(libc::ELOOP) {
-                    // A directory on the way became a link.
-                    self.place = None;
-                }
-                self.complain(&error.to_string(), now_ns, desk);
+                self.fail(&error, now_ns, desk);
                 Opened::Later
             }
             // Removed or packed before we came to it.
@@ -582,6 +602,16 @@ impl Follow {
         }
     }
 
+    /// A file cannot be looked at now.
+    fn fail(&mut self, error: &io::Error, now_ns: MonotonicNs, desk: &mut Desk) {
+        desk.starved |= matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+        if error.raw_os_error() == Some(libc::ELOOP) {
+            // A directory on the way became a link.
+            self.place = None;
+        }
+        self.complain(&error.to_string(), now_ns, desk);
+    }
+
     fn complain(&mut self, text: &str, now_ns: MonotonicNs, desk: &mut Desk) {
         self.pause_s = (self.pause_s * 2).clamp(1, MAX_PAUSE_S);
         self.paused_until_ns = now_ns + self.pause_s * 1_000_000_000;
@@ -592,17 +622,53 @@ impl Follow {
     }
 }
 
-fn is_absence(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+/// The file at `path`; none when it is gone.
+fn opened(host: &Host, path: &str) -> io::Result<Option<(fs::File, Seen)>> {
+    match segment::open(host, path) {
+        Ok(opened) => Ok(Some(opened)),
+        Err(error) if is_absence(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether an error is that of one file, and will be the same the next time.
+fn is_the_files(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied || error.raw_os_error() == Some(libc::EIO)
 }
 
 /// Whether the file at `path` is the one `entry` is about, and not another one under its number.
-fn is_same(host: &Host, path: &str, entry: &Entry) -> bool {
-    let Ok((file, seen)) = segment::open(host, path) else {
-        return false;
+///
+/// # Errors
+/// When that cannot be said now.
+fn is_same(host: &Host, path: &str, entry: &Entry) -> io::Result<bool> {
+    match opened(host, path)? {
+        // Nothing was read of it, so it does not matter whether it is the same.
+        Some((file, seen)) if seen.id == entry.id && entry.position > 0 => {
+            segment::holds(&file, entry.position, entry.head, entry.tail)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// What is remembered of a file that is as good as read; nothing of one that is gone.
+fn as_read(sibling: &Sibling, host: &Host) -> io::Result<Option<Entry>> {
+    let position = sibling.seen.size;
+    let prints = opened(host, &sibling.path)
+        .and_then(|opened| opened.map(|(file, _)| segment::prints(&file, position)).transpose());
+    let (head, tail) = match prints {
+        Ok(Some(prints)) => prints,
+        Ok(None) => return Ok(None),
+        Err(error) if is_the_files(&error) => Default::default(),
+        Err(error) => return Err(error),
     };
-    // Nothing was read of it, so it does not matter whether it is the same.
-    seen.id == entry.id
-        && entry.position > 0
-        && segment::holds(&file, entry.position, entry.head, entry.tail).unwrap_or(false)
+    Ok(Some(Entry {
+        id: sibling.seen.id,
+        position,
+        skip: super::frame::Skip::Nothing,
+        written_ns: sibling.seen.written_ns,
+        head,
+        tail,
+        done: true,
+        origin: None,
+    }))
 }

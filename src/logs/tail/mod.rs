@@ -46,6 +46,9 @@ const SAVED_NS: u64 = 86_400_000_000_000;
 /// Paths no more followed whose positions are kept so long.
 const SAVED_PATHS: usize = 4096;
 
+/// How long fewer files are kept open after there was no descriptor left for one.
+const STARVED_NS: u64 = 60_000_000_000;
+
 /// How long more is expected of a file whose container has ended.
 const END_NS: u64 = 1_500_000_000;
 
@@ -134,6 +137,9 @@ pub struct Tail {
     muted_until_ns: MonotonicNs,
     open_files: usize,
     unwatched: usize,
+    /// Files that may be open: fewer than the limit for a while after there was no descriptor left for one.
+    open_limit: usize,
+    starved_until_ns: MonotonicNs,
     /// Where the search for files to close goes on.
     hand: usize,
 }
@@ -163,6 +169,8 @@ impl Tail {
             muted_until_ns: 0,
             open_files: 0,
             unwatched: 0,
+            open_limit: limits.open_files,
+            starved_until_ns: 0,
             hand: 0,
         }
     }
@@ -320,7 +328,13 @@ impl Tail {
         }
         if now_ns >= self.next_check_ns {
             self.next_check_ns = now_ns + CHECK_NS;
+            if self.checks == 0 {
+                self.forgotten.iter_mut().for_each(|(until_ns, _)| *until_ns += now_ns);
+            }
             self.drop_saved(now_ns);
+            if self.starved_until_ns <= now_ns {
+                self.open_limit = self.limits.open_files;
+            }
             self.checks += 1;
             for slot in 0..self.slots.len() {
                 let has_turn = slot % CHECKS == self.checks % CHECKS;
@@ -346,7 +360,7 @@ impl Tail {
                 } else {
                     self.slots[slot] = Some(follow);
                 }
-                self.close_some();
+                self.close_some(now_ns);
             }
         }
     }
@@ -475,12 +489,13 @@ impl Tail {
     }
 
     /// Closes idle files while more are open than should be, those not read for longest first, or nearly.
-    fn close_some(&mut self) {
+    fn close_some(&mut self, now_ns: MonotonicNs) {
         if std::mem::take(&mut self.desk.starved) {
-            self.limits.open_files = self.open_files.saturating_sub(1).clamp(1, self.limits.open_files);
+            self.open_limit = self.open_files.saturating_sub(1).clamp(1, self.limits.open_files);
+            self.starved_until_ns = now_ns + STARVED_NS;
         }
         let mut steps = 0;
-        while self.open_files > self.limits.open_files && steps < CLOSE_STEPS {
+        while self.open_files > self.open_limit && steps < CLOSE_STEPS {
             let slots = self.slots.len();
             if slots == 0 {
                 return;

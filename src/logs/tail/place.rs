@@ -25,6 +25,11 @@ impl Place {
     }
 }
 
+/// Whether an error says that nothing is there.
+pub fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 /// Follows `path`, from `last` where that still holds. No metadata: nothing is there, in a directory that is.
 ///
 /// Below `/proc/1/root` the kernel would take an absolute link from nodeprobe's own root, so links are followed here.

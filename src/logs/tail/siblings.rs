@@ -1,8 +1,8 @@
 //! Files a log was rotated to: `x.log.1`, `x.log.20060102-150405`, `x.log-20060102`, `x-2006-01-02.log`.
 
 use std::cmp::Reverse;
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::{fs, io};
 
 use super::place;
 use super::segment::{Id, Seen};
@@ -42,42 +42,65 @@ pub struct Sibling {
 /// The siblings of the file at `real`, oldest first.
 ///
 /// Names change while they are read, so the directory is read until it says the same twice.
-pub fn list(host: &Host, real: &str) -> Vec<Sibling> {
-    let mut last = read(host, real);
+///
+/// # Errors
+/// Those of reading it, but for one that is not there or that nobody may list: there are none then.
+pub fn list(host: &Host, real: &str) -> io::Result<Vec<Sibling>> {
+    let mut last = read(host, real)?;
     if last.is_empty() {
-        return last;
+        return Ok(last);
     }
     for _ in 0..TRIES {
-        let next = read(host, real);
+        let next = read(host, real)?;
         let same = |(a, b): (&Sibling, &Sibling)| a.rank == b.rank && a.seen.id == b.seen.id;
         if next.len() == last.len() && next.iter().zip(&last).all(same) {
-            return next;
+            return Ok(next);
         }
         last = next;
     }
-    last
+    Ok(last)
 }
 
 /// Where the file `id` is now, if among the siblings.
-pub fn find(host: &Host, real: &str, id: Id) -> Option<Sibling> {
-    list(host, real).into_iter().find(|sibling| sibling.seen.id == id && !sibling.compressed)
+///
+/// # Errors
+/// Those of [`list`].
+pub fn find(host: &Host, real: &str, id: Id) -> io::Result<Option<Sibling>> {
+    Ok(list(host, real)?.into_iter().find(|sibling| sibling.seen.id == id && !sibling.compressed))
 }
 
-fn read(host: &Host, real: &str) -> Vec<Sibling> {
+fn read(host: &Host, real: &str) -> io::Result<Vec<Sibling>> {
     let (directory, name) = place::split(real);
-    let entries = fs::read_dir(host.rootfs(directory)).into_iter().flatten().flatten().take(MAX_ENTRIES);
-    let mut found: Vec<Sibling> = entries
-        .filter_map(|entry| {
-            let other = entry.file_name();
-            let (rank, compressed) = rank(name.as_bytes(), other.as_bytes())?;
-            let path = format!("{}/{}", directory.trim_end_matches('/'), other.to_str()?);
-            let metadata = fs::symlink_metadata(host.rootfs(&path)).ok().filter(fs::Metadata::is_file)?;
-            Some(Sibling { rank, compressed, path, seen: Seen::of(&metadata) })
-        })
-        .collect();
+    let mut found = Vec::new();
+    for entry in unless_hidden(fs::read_dir(host.rootfs(directory)))?.into_iter().flatten().take(MAX_ENTRIES)
+    {
+        let other = entry?.file_name();
+        let (Some((rank, compressed)), Some(text)) =
+            (rank(name.as_bytes(), other.as_bytes()), other.to_str())
+        else {
+            continue;
+        };
+        let path = format!("{}/{text}", directory.trim_end_matches('/'));
+        let metadata = unless_hidden(fs::symlink_metadata(host.rootfs(&path)))?;
+        if let Some(metadata) = metadata.filter(fs::Metadata::is_file) {
+            found.push(Sibling { rank, compressed, path, seen: Seen::of(&metadata) });
+        }
+    }
     found.sort_by(|a, b| a.rank.cmp(&b.rank));
     found.drain(..found.len().saturating_sub(MAX_SIBLINGS));
-    found
+    Ok(found)
+}
+
+/// None for what is not there, or not for us. Any other error says nothing of that, and what was not found for want of a
+/// descriptor would be taken for rotated away.
+fn unless_hidden<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied || place::is_absence(&error) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// What `other` is to a file called `name`: nothing, or rotated from it, and packed.
