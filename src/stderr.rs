@@ -4,14 +4,15 @@
 //! minute with the number of times it came up in between. And an agent must not stand still because who reads its lines
 //! does: a line that finds no room is dropped and counted.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::fmt;
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{ErrorKind, Write};
-use std::os::fd::AsRawFd;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd};
 
 use crate::limits;
-use crate::sys::{clock, poll};
+use crate::sys::{clock, poll, terminal};
 
 /// How important a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +69,8 @@ struct Printer {
     /// Lines that found no room, and whether the last one did not.
     dropped: u64,
     is_stuck: bool,
+    /// Once it was looked: stderr, if it is a terminal.
+    terminal: OnceCell<Option<File>>,
 }
 
 struct Recent {
@@ -88,6 +91,7 @@ thread_local! {
             recent: Vec::new(),
             dropped: 0,
             is_stuck: false,
+            terminal: OnceCell::new(),
         })
     };
 }
@@ -130,11 +134,12 @@ impl Printer {
         line.push('\n');
         let mut stderr = std::io::stderr();
         let patience_ms = if self.is_stuck { 0 } else { PATIENCE_MS };
-        // Nobody can be told when stderr is gone.
-        let is_told = poll::has_room(stderr.as_raw_fd(), patience_ms)
-            && stderr
-                .write_all(line.as_bytes())
-                .map_or_else(|error| error.kind() != ErrorKind::WouldBlock, |()| true);
+        let terminal = self.terminal.get_or_init(|| terminal::without_waiting(stderr.as_fd()));
+        let mut write = || match terminal {
+            Some(terminal) => (&*terminal).write_all(line.as_bytes()),
+            None => stderr.write_all(line.as_bytes()),
+        };
+        let is_told = poll::has_room(std::io::stderr().as_raw_fd(), patience_ms) && write().is_ok();
         self.is_stuck = !is_told;
         self.dropped += u64::from(!is_told);
     }
@@ -213,6 +218,7 @@ mod tests {
             recent: Vec::new(),
             dropped: 0,
             is_stuck: false,
+            terminal: OnceCell::new(),
         }
     }
 

@@ -7,12 +7,17 @@ use std::time::Duration;
 /// How long to rest when poll(2) itself fails for want of memory.
 const WITHOUT_MEMORY: Duration = Duration::from_millis(50);
 
-/// True when `fd` takes PIPE_BUF bytes without a wait, or is broken, which writing will show; waits for that at most
+/// True when `fd`, a pipe, takes PIPE_BUF bytes without a wait, or is broken, which writing will show; waits for that at most
 /// `timeout_ms`.
 pub fn has_room(fd: RawFd, timeout_ms: i32) -> bool {
     let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
-    // SAFETY: one initialised element.
-    unsafe { libc::poll(&raw mut poll, 1, timeout_ms) > 0 }
+    loop {
+        // SAFETY: one initialised element.
+        let result = unsafe { libc::poll(&raw mut poll, 1, timeout_ms) };
+        if result >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return result > 0;
+        }
+    }
 }
 
 /// What an owner of a descriptor waits for.

@@ -1,8 +1,10 @@
 //! The terminal a person sits at: its size, its keys, and its state before we came.
 
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
 
 use super::poll::{Interest, PollSet};
 
@@ -19,6 +21,15 @@ const LEAVE_PATIENCE_MS: i32 = 200;
 pub struct Terminal {
     /// Stdin's settings, if stdin is a terminal too.
     settings: Option<libc::termios>,
+    output: Option<File>,
+}
+
+/// The terminal behind `fd`, if it is one, opened once more: so that writing to it never waits, which poll(2) does not promise of
+/// terminals, and that nobody else who has it open notices.
+pub fn without_waiting(fd: BorrowedFd<'_>) -> Option<File> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let open = || OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+    fd.is_terminal().then(open)?.ok()
 }
 
 /// True when stdout is a terminal.
@@ -26,15 +37,16 @@ pub fn is_stdout_a_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Writes some of `bytes` to stdout and gives how many: after poll(2) said that there is room, without waiting.
+/// Writes some of `bytes` to `terminal`, or to stdout, and gives how many: after poll(2) said that there is room, without waiting.
 ///
 /// # Errors
 /// Those of write(2).
-pub fn write_some(bytes: &[u8]) -> io::Result<usize> {
-    // Room for output is room for this much at least (PIPE_BUF; terminals come close).
+pub fn write_some(terminal: Option<&File>, bytes: &[u8]) -> io::Result<usize> {
+    // Room in a pipe is room for this much at least (PIPE_BUF).
     let bytes = &bytes[..bytes.len().min(4096)];
+    let fd = terminal.map_or(libc::STDOUT_FILENO, AsRawFd::as_raw_fd);
     // SAFETY: the pointer and the length are those of one slice.
-    let written = unsafe { libc::write(libc::STDOUT_FILENO, bytes.as_ptr().cast(), bytes.len()) };
+    let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
     usize::try_from(written).map_err(|_| io::Error::last_os_error())
 }
 
@@ -51,9 +63,14 @@ impl Terminal {
     /// # Errors
     /// Those of tcsetattr(3) and write(2).
     pub fn open() -> io::Result<Terminal> {
-        let mut terminal = Terminal { settings: None };
+        let mut terminal = Terminal { settings: None, output: without_waiting(io::stdout().as_fd()) };
         terminal.enter()?;
         Ok(terminal)
+    }
+
+    /// Where screens are written, see [`without_waiting`].
+    pub fn output(&self) -> Option<&File> {
+        self.output.as_ref()
     }
 
     fn enter(&mut self) -> io::Result<()> {
@@ -83,7 +100,7 @@ impl Terminal {
         let mut poll = PollSet::default();
         poll.add(libc::STDOUT_FILENO, Interest::Write);
         if poll.wait(LEAVE_PATIENCE_MS).is_ok() && poll.ready(0).is_some() {
-            let _ = write_some(LEAVE);
+            let _ = write_some(self.output.as_ref(), LEAVE);
         }
     }
 

@@ -179,7 +179,8 @@ impl Output {
     }
 
     fn write(&mut self) -> io::Result<()> {
-        match terminal::write_some(&self.pending) {
+        let output = self.terminal.as_ref().and_then(Terminal::output);
+        match terminal::write_some(output, &self.pending) {
             Ok(written) => {
                 self.pending.drain(..written);
                 Ok(())
