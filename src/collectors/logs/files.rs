@@ -68,14 +68,25 @@ impl Files {
         &self.tail
     }
 
-    /// True while one more file of the instance may be followed; counts it as refused otherwise.
-    pub fn has_room(&mut self, instance: InstanceId) -> bool {
+    /// True while the file to which a runtime writes what the instance says may be followed, or is.
+    pub fn has_room_for_outputs(&self, instance: InstanceId, path: &str) -> bool {
+        self.outputs_of(instance, path).is_some()
+            || (self.by_key.len() < limits::LOG_FILES && memory::admits(Use::Keys))
+    }
+
+    /// True while one more file that the instance writes itself may be followed; counts it as refused otherwise. Some room is left
+    /// for what runtimes write: many files of a few do not keep others from having one.
+    pub fn has_room_for_own(&mut self, instance: InstanceId) -> bool {
         let keys = self.by_instance.get(&instance).map_or(0, Vec::len);
-        let has_room = self.by_key.len() < limits::LOG_FILES
+        let has_room = self.by_key.len() < limits::LOG_FILES / 4 * 3
             && keys < limits::LOG_FILES_PER_CONTAINER
             && memory::admits(Use::Keys);
         self.refused += u64::from(!has_room);
         has_room
+    }
+
+    fn outputs_of(&self, instance: InstanceId, path: &str) -> Option<Key> {
+        self.key_of(instance, |file| file.own.is_none() && &*file.path == path)
     }
 
     /// Follows the file to which a runtime writes what an instance says; whose file that was before goes on from there.
@@ -88,7 +99,7 @@ impl Files {
         start: Start,
         trusts_links: bool,
     ) {
-        if let Some(key) = self.key_of(instance, |file| file.own.is_none() && &*file.path == path) {
+        if let Some(key) = self.outputs_of(instance, path) {
             if let Some(file) = self.by_key.get_mut(&key) {
                 file.source = source;
             }

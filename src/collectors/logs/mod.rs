@@ -5,7 +5,7 @@ mod journals;
 mod sources;
 mod state;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::RawFd;
 
 use self::files::{Files, OUTPUTS, OpenFiles, format_of};
@@ -27,6 +27,7 @@ use crate::logs::journal::record::{Field, Wanted};
 use crate::logs::level::Level;
 use crate::logs::pattern::Pattern;
 use crate::logs::tail::{self, Start, Tail};
+use crate::memory;
 use crate::metric::Desc;
 use crate::registry::Registry;
 use crate::sys::capabilities::Capability;
@@ -141,6 +142,9 @@ const AHEAD_S: u64 = 5;
 /// Between two ends of messages that wait for more lines.
 const FLUSH_NS: u64 = 1_000_000_000;
 
+/// Instances whose outputs found no room that are tried again in one refresh.
+const AGAIN: usize = 1_024;
+
 struct Logs {
     settings: Settings,
     files: Files,
@@ -148,6 +152,8 @@ struct Logs {
     journals: Journals,
     owners: Owners,
     sources: Sources,
+    /// Instances whose outputs found no room.
+    unfollowed: BTreeSet<InstanceId>,
     /// When instances were noticed, in seconds since 1970; 0 for those from before the start.
     began_s: HashMap<InstanceId, u64>,
     /// When this was opened, in seconds since 1970.
@@ -191,6 +197,7 @@ fn open(world: &mut World) -> Result<Opened> {
         open_files: OpenFiles::default(),
         journals,
         owners: Owners::default(),
+        unfollowed: BTreeSet::new(),
         began_s: HashMap::new(),
         opened_s: clock::wall_s(),
         is_settled: false,
@@ -213,9 +220,11 @@ impl Logs {
         let Some(identity) = instance.identity else { return };
         let (Some(named), Some(log)) = (world.containers.identity(identity), &instance.log) else { return };
         let format = format_of(log.format);
-        if !self.files.has_room(id) {
+        if !self.files.has_room_for_outputs(id, &log.path) {
+            self.files.refused += u64::from(self.unfollowed.insert(id));
             return;
         }
+        self.unfollowed.remove(&id);
         let source = self.sources.of(identity, &named.id, OUTPUTS, format, world.now_ns);
         // A container's own file: what was rotated away before we knew of it is its too.
         let start = self.start(world, id, &log.path, Start::Oldest);
@@ -257,7 +266,10 @@ impl Logs {
             let Some(identity) = instance.identity else { continue };
             let Some(named) = world.containers.identity(identity) else { continue };
             let is_output = instance.log.as_ref().is_some_and(|log| log.path == file.path);
-            if is_output || self.files.sees(&file, world.now_ns) || !self.files.has_room(file.instance) {
+            if is_output
+                || self.files.sees(&file, world.now_ns)
+                || !self.files.has_room_for_own(file.instance)
+            {
                 continue;
             }
             let source = self.sources.of(identity, &named.id, &file.label, &plain::FORMAT, world.now_ns);
@@ -357,6 +369,7 @@ impl Collector for Logs {
             }
             Event::InstanceEnded(id) => {
                 self.began_s.remove(&id);
+                self.unfollowed.remove(&id);
                 self.owners.end_instance(&world.containers, id, world.now_ns);
                 self.files.end_instance(id);
                 self.open_files.end_instance(id);
@@ -371,6 +384,10 @@ impl Collector for Logs {
 
     fn refresh(&mut self, world: &mut World) -> Result<()> {
         self.now_ns = world.now_ns;
+        if memory::has_recovered() {
+            let again: Vec<InstanceId> = self.unfollowed.iter().take(AGAIN).copied().collect();
+            again.into_iter().for_each(|id| self.follow_outputs(world, id));
+        }
         self.follow_open_files(world);
         let Logs { files, sources, .. } = self;
         files.keep_sources(|source| sources.get(source).is_some());
