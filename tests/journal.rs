@@ -6,9 +6,11 @@ mod support;
 use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -498,6 +500,241 @@ fn another_run_goes_on_where_the_last_one_was() {
     numbers(&mut journals, &mut seen);
     seen.sort_unstable();
     assert_eq!(seen, (0..1500).collect::<Vec<usize>>());
+}
+
+/// Journals of a machine below `var`: one that is written, and an archived one.
+struct Machine {
+    directory: TempDir,
+}
+
+impl Machine {
+    const ID: &str = "0123456789abcdef0123456789abcdef";
+
+    #[track_caller]
+    fn new() -> Machine {
+        let machine = Machine { directory: TempDir::new("machine") };
+        fs::create_dir_all(machine.var().join(Machine::ID)).expect("a directory");
+        machine.put(0, "system.journal");
+        machine.grow("system.journal", 40);
+        machine.put(1, "system@a.journal");
+        machine
+    }
+
+    fn var(&self) -> PathBuf {
+        self.directory.path().join("var")
+    }
+
+    fn run(&self) -> PathBuf {
+        self.directory.path().join("run")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.var().join(Machine::ID).join(name)
+    }
+
+    fn journals(&self) -> Journals {
+        Journals::new(self.var(), self.run())
+    }
+
+    /// Puts one of the fixtures there; each has 60 entries.
+    #[track_caller]
+    fn put(&self, fixture: usize, name: &str) {
+        static FIXTURES: OnceLock<Vec<(String, Vec<u8>)>> = OnceLock::new();
+        fs::write(self.file(name), &FIXTURES.get_or_init(fixtures)[fixture].1).expect("a journal");
+    }
+
+    /// Has a file say that it is being written, and has so many entries.
+    #[track_caller]
+    fn grow(&self, name: &str, entries: u64) {
+        let file = fs::File::options().write(true).open(self.file(name)).expect("a journal");
+        // Of the header: state, n_entries, tail_entry_seqnum.
+        file.write_all_at(&[1], 16).expect("written");
+        file.write_all_at(&[entries.to_le_bytes(), entries.to_le_bytes()].concat(), 152).expect("written");
+    }
+
+    fn rename(&self, from: &str, to: &str) {
+        fs::rename(self.file(from), self.file(to)).expect("renamed");
+    }
+
+    fn allow(&self, name: &str, mode: u32) {
+        fs::set_permissions(self.file(name), fs::Permissions::from_mode(mode)).expect("its mode");
+    }
+
+    /// Spoils the directory in one of three ways for as long as it takes to look three times. Says what open files said.
+    #[track_caller]
+    fn look_in_vain(&self, way: usize, journals: &mut Journals) -> usize {
+        let (var, machine, aside) =
+            (self.var(), self.var().join(Machine::ID), self.directory.path().join("aside"));
+        match way {
+            // ELOOP for the directory of all machines.
+            0 => {
+                fs::rename(&var, &aside).expect("renamed");
+                symlink(&var, &var).expect("a link");
+            }
+            // ENOTDIR for that of one.
+            1 => {
+                fs::rename(&machine, &aside).expect("renamed");
+                fs::write(&machine, "").expect("a file");
+            }
+            // EACCES.
+            _ => self.allow("", 0),
+        }
+        let mut count = 0;
+        for _ in 0..3 {
+            let errors = journals.counts().errors;
+            count += as_nobody(|| said(journals));
+            assert!(journals.counts().errors > errors, "way {way}: it cannot be listed");
+        }
+        match way {
+            0 => {
+                fs::remove_file(&var).expect("removed");
+                fs::rename(&aside, &var).expect("renamed");
+            }
+            1 => {
+                fs::remove_file(&machine).expect("removed");
+                fs::rename(&aside, &machine).expect("renamed");
+            }
+            _ => self.allow("", 0o755),
+        }
+        count
+    }
+}
+
+/// Does something on this thread without the rights of root over files.
+fn as_nobody<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: it changes with what rights this thread opens files, and no memory.
+    let become_one = |user| unsafe { libc::setfsuid(user) };
+    let before = become_one(65534) as libc::uid_t;
+    let done = work();
+    become_one(before);
+    done
+}
+
+/// Looks, and says how many entries are new.
+#[track_caller]
+fn said(journals: &mut Journals) -> usize {
+    journals.look();
+    let mut count = 0;
+    let mut budget = Budget { entries: 10_000, bytes: 1 << 30 };
+    assert!(!journals.read(&mut budget, Wanted::Named, &mut |_| count += 1));
+    count
+}
+
+#[test]
+fn what_cannot_be_listed_has_not_vanished() {
+    for way in 0..3 {
+        let machine = Machine::new();
+        // One that can never be listed must not keep what others had.
+        fs::write(machine.var().join("f".repeat(32)), "").expect("a file");
+        let mut journals = machine.journals();
+        assert_eq!(said(&mut journals), 0, "it begins at the end");
+        machine.put(2, "system@b.journal");
+        machine.grow("system.journal", 45);
+        assert_eq!(said(&mut journals), 65);
+        assert_eq!(machine.look_in_vain(way, &mut journals), 0);
+        assert_eq!(said(&mut journals), 0, "way {way}: nothing comes twice");
+        machine.grow("system.journal", 50);
+        assert_eq!(said(&mut journals), 5, "way {way}: the live journal is still read");
+        // It is renamed, and another one made, while nobody can look.
+        machine.rename("system.journal", "system@c.journal");
+        machine.grow("system@c.journal", 55);
+        machine.put(3, "system.journal");
+        machine.grow("system.journal", 10);
+        assert_eq!(machine.look_in_vain(way, &mut journals), 5, "what is open is read on");
+        assert_eq!(said(&mut journals), 10, "way {way}");
+        assert_eq!((journals.open_files(), journals.positions().count()), (1, 4));
+        for name in ["system@a.journal", "system@b.journal", "system@c.journal"] {
+            fs::remove_file(machine.file(name)).expect("removed");
+        }
+        assert_eq!((0..3).map(|_| said(&mut journals)).sum::<usize>(), 0);
+        assert_eq!(journals.positions().count(), 1, "way {way}: what is gone is let go");
+    }
+}
+
+#[test]
+fn positions_outlast_looks_in_vain() {
+    for way in 0..3 {
+        let machine = Machine::new();
+        let mut journals = machine.journals();
+        assert_eq!(said(&mut journals), 0);
+        let positions: Vec<_> = journals.positions().collect();
+        assert_eq!(positions.len(), 2);
+        let mut journals = machine.journals();
+        journals.restore(positions);
+        assert_eq!(machine.look_in_vain(way, &mut journals), 0);
+        machine.grow("system.journal", 50);
+        machine.put(2, "system@b.journal");
+        assert_eq!(said(&mut journals), 10 + 60, "way {way}");
+        assert_eq!(journals.positions().count(), 3);
+    }
+}
+
+#[test]
+fn history_is_history_if_the_first_look_was_in_vain() {
+    for way in 0..3 {
+        let machine = Machine::new();
+        let mut journals = machine.journals();
+        assert_eq!(machine.look_in_vain(way, &mut journals), 0);
+        assert_eq!(said(&mut journals), 0, "way {way}: it begins at the end");
+        machine.grow("system.journal", 45);
+        machine.put(2, "system@b.journal");
+        assert_eq!(said(&mut journals), 65, "way {way}: what is younger is not");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_not_another_one_later() {
+    let machine = Machine::new();
+    // There at the first look, and renamed before it can be opened.
+    machine.allow("system@a.journal", 0);
+    let mut journals = machine.journals();
+    assert_eq!((as_nobody(|| said(&mut journals)), journals.counts().errors), (0, 1));
+    machine.rename("system@a.journal", "system@b.journal");
+    assert_eq!((as_nobody(|| said(&mut journals)), journals.counts().errors), (0, 2));
+    machine.allow("system@b.journal", 0o644);
+    assert_eq!((said(&mut journals), journals.positions().count()), (0, 2));
+    // Younger than that look.
+    machine.put(2, "system@c.journal");
+    machine.allow("system@c.journal", 0);
+    assert_eq!((as_nobody(|| said(&mut journals)), journals.counts().errors), (0, 3));
+    machine.allow("system@c.journal", 0o644);
+    assert_eq!(said(&mut journals), 60);
+    // Known by another name.
+    machine.grow("system.journal", 45);
+    machine.rename("system.journal", "system@d.journal");
+    machine.allow("system@d.journal", 0);
+    assert_eq!(as_nobody(|| (said(&mut journals), said(&mut journals), said(&mut journals))), (5, 0, 0));
+    machine.allow("system@d.journal", 0o644);
+    assert_eq!((said(&mut journals), journals.positions().count()), (0, 3));
+    // Known from an earlier run.
+    let positions: Vec<_> = journals.positions().collect();
+    let mut journals = machine.journals();
+    journals.restore(positions);
+    machine.allow("system@b.journal", 0);
+    as_nobody(|| (0..3).for_each(|_| assert_eq!(said(&mut journals), 0)));
+    machine.allow("system@b.journal", 0o644);
+    assert_eq!((said(&mut journals), journals.positions().count()), (0, 3));
+}
+
+#[test]
+fn copies_are_known_if_the_first_look_was_in_vain() {
+    let machine = Machine::new();
+    fs::rename(machine.var(), machine.run()).expect("renamed");
+    let (aside, file) =
+        (machine.directory.path().join("aside"), Path::new(Machine::ID).join("system.journal"));
+    let mut journals = machine.journals();
+    fs::rename(machine.run(), &aside).expect("renamed");
+    symlink(machine.run(), machine.run()).expect("a link");
+    assert_eq!(said(&mut journals), 0);
+    fs::remove_file(machine.run()).expect("removed");
+    fs::rename(&aside, machine.run()).expect("renamed");
+    assert_eq!(said(&mut journals), 0);
+    // What journald does when it moves: another file with the same entries.
+    let mut copy = fs::read(machine.run().join(&file)).expect("a journal");
+    copy[24..40].fill(7);
+    fs::create_dir_all(machine.var().join(Machine::ID)).expect("a directory");
+    fs::write(machine.var().join(&file), copy).expect("a journal");
+    assert_eq!((said(&mut journals), journals.counts().copies), (0, 40));
 }
 
 /// The command that shows patterns reads journals too.

@@ -3,20 +3,23 @@
 //! A file is known by the id in its header, which stays when journald archives it under another name. Journals that exist at
 //! the first look are read from their end, or from where an earlier run was; those that come later, from their start.
 //!
+//! What cannot be listed or opened, for want of a descriptor, say, has neither vanished nor will it be new when it can be: its files
+//! are kept as they were, and what the first look could not see is read from its end when it is seen.
+//!
 //! While `/var` is not there yet journald writes below `/run`, and copies what it has there when it moves: an entry below `/var` of
 //! the same boot that is no younger than the last one read below `/run` is such a copy.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
-use std::io;
 use std::os::unix::fs::{DirEntryExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::{io, mem};
 
 use super::cache::Cache;
 use super::file::{Budget, JournalFile, Position, Progress};
 use super::format::{Id, State};
 use super::record::{Record, Wanted};
-use crate::host::Host;
+use crate::host::{Host, unless_gone};
 
 /// Files open at once: the system's journal, those of users, and some archived ones that are behind.
 const OPEN_FILES: usize = 64;
@@ -68,7 +71,12 @@ struct Known {
     position: Position,
     fate: Fate,
     misses: u32,
+    /// Where it was found last; `None` if that was in an earlier run.
+    place: Option<Place>,
 }
+
+/// Directory and inode of a file, which stay when it is renamed.
+type Place = (PathBuf, u64);
 
 /// A name, and what it was at the last look.
 #[derive(Debug)]
@@ -98,6 +106,46 @@ struct Followed {
 struct Root {
     path: PathBuf,
     is_run: bool,
+    /// It could be listed once: directories that are not in [`Journals::old`] are younger.
+    is_listed: bool,
+}
+
+/// What a directory had at the first look, and is not known yet.
+#[derive(Debug)]
+enum Old {
+    /// All that is in it: it was not read to its end so far.
+    All,
+    /// The files with these inodes, which could not be opened.
+    Files(HashSet<u64>),
+}
+
+impl Old {
+    fn has(&self, inode: u64) -> bool {
+        match self {
+            Old::All => true,
+            Old::Files(inodes) => inodes.contains(&inode),
+        }
+    }
+}
+
+/// What a look did not get to see, and says nothing about.
+#[derive(Debug, Default)]
+struct Unseen {
+    /// Directories that were not read to their end.
+    directories: HashSet<PathBuf>,
+    /// Files with a name that could not be opened.
+    files: HashSet<Place>,
+}
+
+impl Unseen {
+    /// Whether `directory`, one of a machine, or the one above it was not read.
+    fn has(&self, directory: &Path) -> bool {
+        directory.ancestors().take(2).any(|one| self.directories.contains(one))
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.directories.is_empty() && self.files.is_empty()
+    }
 }
 
 /// Boot and monotonic time, in microseconds, of an entry.
@@ -108,6 +156,8 @@ type Moment = (Id, u64);
 pub struct Journals {
     roots: Vec<Root>,
     names: HashMap<PathBuf, Name>,
+    /// By directory; of those of which everything is known, nothing.
+    old: HashMap<PathBuf, Old>,
     known: HashMap<Id, Known>,
     followed: Vec<Followed>,
     /// By directory name: the last entry below `/run`.
@@ -130,8 +180,11 @@ impl Journals {
     pub fn new(var: PathBuf, run: PathBuf) -> Journals {
         Journals {
             // What was written below /var comes before what is below /run, or it could be taken for copies.
-            roots: vec![Root { path: var, is_run: false }, Root { path: run, is_run: true }],
+            roots: [(var, false), (run, true)]
+                .map(|(path, is_run)| Root { path, is_run, is_listed: false })
+                .into(),
             names: HashMap::new(),
+            old: HashMap::new(),
             known: HashMap::new(),
             followed: Vec::new(),
             volatile: HashMap::new(),
@@ -149,7 +202,8 @@ impl Journals {
     pub fn restore(&mut self, positions: impl IntoIterator<Item = Position>) {
         self.is_restored = true;
         for position in positions.into_iter().take(KNOWN_FILES) {
-            self.known.insert(position.file_id, Known { position, fate: Fate::Waiting, misses: 0 });
+            let known = Known { position, fate: Fate::Waiting, misses: 0, place: None };
+            self.known.insert(position.file_id, known);
         }
     }
 
@@ -197,29 +251,42 @@ impl Journals {
     /// Looks which files there are: opens new ones, finds renamed ones again, lets go of those that are gone.
     pub fn look(&mut self) {
         self.looks += 1;
+        let mut unseen = Unseen::default();
         for root in 0..self.roots.len() {
             let path = self.roots[root].path.clone();
             let names = match machines(&path) {
                 Ok(names) => names,
                 Err(error) => {
                     self.failed(&path, &error);
+                    unseen.directories.insert(path);
                     continue;
                 }
             };
-            for name in names {
-                if let Err(error) = self.look_into(root, &name) {
-                    self.failed(&path.join(&name), &error);
+            let directories: Vec<PathBuf> = names.iter().map(|name| path.join(name)).collect();
+            let is_first = !mem::replace(&mut self.roots[root].is_listed, true);
+            if is_first && !self.is_restored {
+                self.old.extend(directories.iter().map(|one| (one.clone(), Old::All)));
+            }
+            self.old.retain(|one, _| one.parent() != Some(&path) || directories.contains(one));
+            for (name, directory) in names.iter().zip(directories) {
+                match self.look_into(root, name, &mut unseen) {
+                    Ok(()) => self.has_looked_into(directory, &unseen),
+                    Err(error) => {
+                        self.failed(&directory, &error);
+                        unseen.directories.insert(directory);
+                    }
                 }
             }
         }
-        self.let_go();
+        self.let_go(&unseen);
     }
 
     /// Looks at the files of one machine.
-    fn look_into(&mut self, root: usize, directory: &str) -> io::Result<()> {
-        let path = self.roots[root].path.join(directory);
-        for entry in fs::read_dir(&path)?.take(KNOWN_FILES) {
-            let entry = entry?;
+    fn look_into(&mut self, root: usize, directory: &str, unseen: &mut Unseen) -> io::Result<()> {
+        let parent = self.roots[root].path.join(directory);
+        let Some(entries) = unless_gone(fs::read_dir(&parent))? else { return Ok(()) };
+        for entry in entries.take(KNOWN_FILES) {
+            let Some(entry) = unless_gone(entry)? else { break };
             let (name, inode) = (entry.file_name(), entry.ino());
             let Some(name) = name.to_str() else { continue };
             let Some(is_final) = is_journal(name) else { continue };
@@ -238,6 +305,7 @@ impl Journals {
                 continue;
             }
             if self.names.len() >= KNOWN_FILES && !self.names.contains_key(&path) {
+                unseen.files.insert((parent.clone(), inode));
                 continue;
             }
             if waits && self.followed.len() >= OPEN_FILES {
@@ -246,7 +314,7 @@ impl Journals {
             let file = match open(&path, &mut self.cache) {
                 Ok(file) => {
                     let id = file.header().file_id;
-                    self.found(file, root, directory, is_final);
+                    self.found(file, root, directory, (parent.clone(), inode), is_final);
                     Some(id)
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -257,6 +325,7 @@ impl Journals {
                     }
                     // Without a descriptor, say, it is not the file's fault.
                     if error.kind() != io::ErrorKind::InvalidData {
+                        unseen.files.insert((parent.clone(), inode));
                         continue;
                     }
                     None
@@ -267,9 +336,30 @@ impl Journals {
         Ok(())
     }
 
+    /// Notes what is still to be seen of a directory that was read to its end.
+    fn has_looked_into(&mut self, directory: PathBuf, unseen: &Unseen) {
+        let Some(old) = self.old.remove(&directory) else { return };
+        let unopened = unseen.files.iter().filter(|(one, inode)| *one == directory && old.has(*inode));
+        let left: HashSet<u64> = unopened.map(|(_, inode)| *inode).collect();
+        if !left.is_empty() {
+            self.old.insert(directory, Old::Files(left));
+        }
+    }
+
     /// A file with a name that is new, or one that waits.
-    fn found(&mut self, mut file: JournalFile<File>, root: usize, directory: &str, is_final: bool) {
+    fn found(
+        &mut self,
+        mut file: JournalFile<File>,
+        root: usize,
+        directory: &str,
+        place: Place,
+        is_final: bool,
+    ) {
         let id = file.header().file_id;
+        let is_old = self.old.get(&place.0).is_some_and(|old| old.has(place.1));
+        if let Some(known) = self.known.get_mut(&id) {
+            known.place = Some(place.clone());
+        }
         match self.known.get(&id) {
             Some(Known { fate: Fate::Followed, .. }) => {
                 if let Some(followed) = self.followed.iter_mut().find(|one| one.file.header().file_id == id) {
@@ -283,7 +373,7 @@ impl Journals {
             Some(Known { fate: Fate::Waiting, position, .. }) => {
                 file.restore(position);
             }
-            None if self.looks == 1 && !self.is_restored => {
+            None if is_old => {
                 file.seek_end();
                 if self.roots[root].is_run && file.header().entries > 0 {
                     let tail = (file.header().tail_boot_id, file.header().tail_monotonic_us);
@@ -297,7 +387,7 @@ impl Journals {
             () if self.followed.len() >= OPEN_FILES => Fate::Waiting,
             () => Fate::Followed,
         };
-        self.known.insert(id, Known { position: file.position(), fate, misses: 0 });
+        self.known.insert(id, Known { position: file.position(), fate, misses: 0, place: Some(place) });
         if fate == Fate::Followed {
             self.followed.push(Followed {
                 file,
@@ -312,12 +402,18 @@ impl Journals {
         }
     }
 
-    /// Forgets names that are gone, and files without a name.
-    fn let_go(&mut self) {
+    /// Forgets names that are gone, and files without a name; not those that are where nobody could look.
+    fn let_go(&mut self, unseen: &Unseen) {
         let look = self.looks;
-        self.names.retain(|_, name| name.look == look);
+        let is_unread = |path: &Path| path.parent().is_some_and(|directory| unseen.has(directory));
+        self.names.retain(|path, name| name.look == look || is_unread(path));
         for known in self.known.values_mut() {
-            known.misses += 1;
+            known.misses = match &known.place {
+                Some(place) if unseen.files.contains(place) || unseen.has(&place.0) => known.misses,
+                // It may be anywhere.
+                None if !unseen.is_nothing() => MISSES - 1,
+                _ => known.misses + 1,
+            };
         }
         for name in self.names.values() {
             if let Some(known) = name.file.and_then(|file| self.known.get_mut(&file)) {
@@ -450,16 +546,15 @@ fn later(moments: &mut HashMap<String, Moment>, directory: &str, moment: Moment)
 
 /// Names of directories of machines and their namespaces in `root`, sorted; none if `root` does not exist.
 fn machines(root: &Path) -> io::Result<Vec<String>> {
-    let entries = match fs::read_dir(root) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| is_machine(name))
-        .take(DIRECTORIES)
-        .collect();
+    let Some(entries) = unless_gone(fs::read_dir(root))? else { return Ok(Vec::new()) };
+    let mut names = Vec::new();
+    for entry in entries {
+        let Some(entry) = unless_gone(entry)? else { break };
+        names.extend(entry.file_name().into_string().ok().filter(|name| is_machine(name)));
+        if names.len() >= DIRECTORIES {
+            break;
+        }
+    }
     names.sort();
     Ok(names)
 }
