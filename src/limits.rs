@@ -529,3 +529,6 @@ pub const LOG_SAVED_TIME: Duration = Duration::from_secs(600);
 
 /// How often the service manager is told how many collectors work, if that has changed.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(30);
+
+/// When it is told again what it could not be told: it has no time to read, or descriptors have run out.
+pub const STATUS_RETRY: Duration = Duration::from_secs(1);
