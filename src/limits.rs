@@ -155,6 +155,9 @@ pub const PORT_READS: u32 = 5;
 /// How often limits (`cpu.max`, `memory.max`) are read again; they change when an operator changes them.
 pub const LIMITS_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How old the host's name may be: DHCP or an operator may set it at any time, mostly soon after the start.
+pub const HOSTNAME_AGE: Duration = Duration::from_secs(60);
+
 /// When a new container's directories are looked for the second time: runtimes make them one after the other.
 pub const SECOND_LOOK: Duration = Duration::from_secs(2);
 
