@@ -11,7 +11,8 @@ pub enum Limit {
     Mounts,
     /// [`DEVICES_PER_CONTAINER`].
     Devices,
-    /// [`INTERFACES`], [`INTERFACES_PER_CONTAINER`] or [`NAMESPACES`].
+    /// [`INTERFACES`], [`INTERFACES_PER_CONTAINER`] or [`NAMESPACES`]; and once for each refresh, at the interfaces of the node,
+    /// [`ADDRESSES_PER_INTERFACE`], [`NAMESPACE_ADDRESSES`] or [`NAMESPACE_ENTRIES`].
     Interfaces,
     /// [`CGROUPS`] or [`CGROUP_DEPTH`] in a walk.
     Walk,
@@ -272,6 +273,10 @@ pub const STDERR_MESSAGES: usize = 64;
 /// Network interfaces of the node exported; and different names of interfaces of containers.
 pub const INTERFACES: usize = 256;
 
+/// Addresses of one interface of the node exported. A node can have a whole network on one, each address a series; all its
+/// interfaces together have [`NAMESPACE_ADDRESSES`].
+pub const ADDRESSES_PER_INTERFACE: usize = 256;
+
 /// How long a network namespace without a container is remembered.
 pub const NAMESPACE_TIME: Duration = Duration::from_secs(600);
 
@@ -365,8 +370,8 @@ pub const CONNTRACK_BATCH: usize = 32;
 /// How often it is looked whether the kernel can do NAT at all.
 pub const CONNTRACK_STATE_AGE: Duration = Duration::from_secs(60);
 
-/// Interfaces, addresses or sockets looked at in one network namespace; sockets take 112 bytes each for the time they are
-/// looked at. Whoever has rights over a container's network can make millions.
+/// Interfaces, addresses or sockets looked at in one network namespace, the host's too; sockets take 112 bytes each for the time
+/// they are looked at. Whoever has rights over a container's network can make millions.
 pub const NAMESPACE_ENTRIES: usize = 65_536;
 
 /// How long a cloud's metadata service may take for one answer, the connection included: it is in the hypervisor, a millisecond
