@@ -11,7 +11,8 @@ pub enum Limit {
     Mounts,
     /// [`DEVICES_PER_CONTAINER`].
     Devices,
-    /// [`INTERFACES`], [`INTERFACES_PER_CONTAINER`] or [`NAMESPACES`].
+    /// [`INTERFACES`], [`INTERFACES_PER_CONTAINER`] or [`NAMESPACES`]; and once for each refresh, at the interfaces of the node,
+    /// [`ADDRESSES_PER_INTERFACE`], [`NAMESPACE_ADDRESSES`] or [`NAMESPACE_ENTRIES`].
     Interfaces,
     /// [`CGROUPS`] or [`CGROUP_DEPTH`] in a walk.
     Walk,
@@ -155,6 +156,9 @@ pub const PORT_READS: u32 = 5;
 /// How often limits (`cpu.max`, `memory.max`) are read again; they change when an operator changes them.
 pub const LIMITS_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How old the host's name may be: DHCP or an operator may set it at any time, mostly soon after the start.
+pub const HOSTNAME_AGE: Duration = Duration::from_secs(60);
+
 /// When a new container's directories are looked for the second time: runtimes make them one after the other.
 pub const SECOND_LOOK: Duration = Duration::from_secs(2);
 
@@ -269,6 +273,10 @@ pub const STDERR_MESSAGES: usize = 64;
 /// Network interfaces of the node exported; and different names of interfaces of containers.
 pub const INTERFACES: usize = 256;
 
+/// Addresses of one interface of the node exported. A node can have a whole network on one, each address a series; all its
+/// interfaces together have [`NAMESPACE_ADDRESSES`].
+pub const ADDRESSES_PER_INTERFACE: usize = 256;
+
 /// How long a network namespace without a container is remembered.
 pub const NAMESPACE_TIME: Duration = Duration::from_secs(600);
 
@@ -362,8 +370,8 @@ pub const CONNTRACK_BATCH: usize = 32;
 /// How often it is looked whether the kernel can do NAT at all.
 pub const CONNTRACK_STATE_AGE: Duration = Duration::from_secs(60);
 
-/// Interfaces, addresses or sockets looked at in one network namespace; sockets take 112 bytes each for the time they are
-/// looked at. Whoever has rights over a container's network can make millions.
+/// Interfaces, addresses or sockets looked at in one network namespace, the host's too; sockets take 112 bytes each for the time
+/// they are looked at. Whoever has rights over a container's network can make millions.
 pub const NAMESPACE_ENTRIES: usize = 65_536;
 
 /// How long a cloud's metadata service may take for one answer, the connection included: it is in the hypervisor, a millisecond
@@ -529,3 +537,6 @@ pub const LOG_SAVED_TIME: Duration = Duration::from_secs(600);
 
 /// How often the service manager is told how many collectors work, if that has changed.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(30);
+
+/// When it is told again what it could not be told: it has no time to read, or descriptors have run out.
+pub const STATUS_RETRY: Duration = Duration::from_secs(1);

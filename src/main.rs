@@ -69,7 +69,7 @@ fn run(config: Config) -> Result<()> {
         info!("Config check successful, exiting");
         return Ok(());
     }
-    let manager = Manager::of_environment(|name| std::env::var(name).ok());
+    let mut manager = Manager::of_environment(|name| std::env::var(name).ok());
     manager.starting();
     let listen = listen(&config);
     let http = Http::open(&listen, &config.telemetry_path, config.debug)?;

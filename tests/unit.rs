@@ -43,6 +43,20 @@ impl Running {
         // SAFETY: the child was not waited for, so the number is its own.
         assert_eq!(unsafe { libc::kill(self.0.id() as libc::pid_t, signal) }, 0);
     }
+
+    /// Has it open nothing any more.
+    fn deny_open_files(&self) {
+        let pid = self.0.id() as libc::pid_t;
+        let is_free = |fd: &u64| fs::symlink_metadata(format!("/proc/{pid}/fd/{fd}")).is_err();
+        let soft = (0..).find(is_free).expect("a number that is free");
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: a valid pointer to a struct of ours; the new limit is only read if not null.
+        let got = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &mut limit) };
+        limit.rlim_cur = soft;
+        // SAFETY: as above.
+        let set = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &limit, std::ptr::null_mut()) };
+        assert_eq!((got, set), (0, 0), "prlimit: {}", std::io::Error::last_os_error());
+    }
 }
 
 /// What plays systemd.
@@ -138,6 +152,21 @@ fn a_process_that_stands_still_feeds_no_watchdog() {
     running.signal(libc::SIGCONT);
     manager.socket.set_read_timeout(Some(ANSWER)).unwrap();
     manager.hears_of("WATCHDOG=1");
+}
+
+#[test]
+fn a_process_without_descriptors_feeds_its_watchdog_and_reloads() {
+    let manager = Manager::new();
+    let arguments = [&["--listen=127.0.0.1:0"], &LIGHT[..]].concat();
+    let running = manager.start("WATCHDOG_USEC=400000", &arguments, None);
+    manager.hears_of("READY=1");
+    running.deny_open_files();
+    running.signal(libc::SIGHUP);
+    manager.hears_of("RELOADING=1");
+    manager.hears_of("READY=1");
+    for _ in 0..6 {
+        manager.hears_of("WATCHDOG=1");
+    }
 }
 
 #[test]
