@@ -101,7 +101,7 @@ pub struct FamilyCount {
     pub name: Cow<'static, str>,
     /// Series in this scrape.
     pub series: u32,
-    /// Series refused since the start because the family was at its cap.
+    /// Series refused since the start because the family was at its cap, or for want of memory; all of a histogram's.
     pub dropped: u64,
 }
 
@@ -235,26 +235,32 @@ impl Writer<'_> {
     /// Adds a series; `labels` are the values of the family's labels, in order.
     #[inline]
     pub fn add(&mut self, labels: &[&str], value: f64) {
-        self.line("", labels, None, value);
+        self.line("", labels, None, value, false);
     }
 
-    /// Adds a histogram: upper bounds with **cumulative** counts, without `+Inf`, which is `count`.
+    /// Adds a histogram: upper bounds with **cumulative** counts, without `+Inf`, which is `count`. It is added whole or not at
+    /// all: without `+Inf` it would be none.
     pub fn histogram(
         &mut self,
         labels: &[&str],
-        buckets: impl Iterator<Item = (f64, u64)>,
+        buckets: impl ExactSizeIterator<Item = (f64, u64)>,
         sum: f64,
         count: u64,
     ) {
+        let Writer { constant, limit, seed, unique, .. } = *self;
+        let lines = buckets.len() as u32 + 3;
+        let Some(reserved) = self.family.reserve(lines, constant, labels, limit, seed, unique) else {
+            return;
+        };
         let mut le = Vec::with_capacity(24);
         for (bound, cumulative) in buckets.chain([(f64::INFINITY, count)]) {
             le.clear();
             number::write(&mut le, bound);
             let le = std::str::from_utf8(&le).unwrap_or("");
-            self.line("_bucket", labels, Some(le), cumulative as f64);
+            self.line("_bucket", labels, Some(le), cumulative as f64, reserved);
         }
-        self.line("_sum", labels, None, sum);
-        self.line("_count", labels, None, count as f64);
+        self.line("_sum", labels, None, sum, reserved);
+        self.line("_count", labels, None, count as f64, reserved);
     }
 
     /// Says how many series were left out before they came here: all since the start, not only new ones, so that it may be
@@ -264,9 +270,9 @@ impl Writer<'_> {
     }
 
     #[inline]
-    fn line(&mut self, suffix: &str, labels: &[&str], le: Option<&str>, value: f64) {
+    fn line(&mut self, suffix: &str, labels: &[&str], le: Option<&str>, value: f64, reserved: bool) {
         let Writer { constant, limit, seed, unique, .. } = *self;
-        self.family.add(suffix, constant, labels, le, value, limit, seed, unique);
+        self.family.add(suffix, constant, labels, le, value, limit, seed, unique, reserved);
     }
 }
 
@@ -355,6 +361,136 @@ mod tests {
              test_time_seconds_bucket{kind=\"k\",le=\"+Inf\"} 4\ntest_time_seconds_sum{kind=\"k\"} 2.25\n\
              test_time_seconds_count{kind=\"k\"} 4\n",
         );
+    }
+
+    fn text(registry: &mut Registry) -> String {
+        String::from_utf8(registry.finish().pieces.concat()).unwrap()
+    }
+
+    /// A family of a config; `name` is one of its own per test.
+    fn declared(name: &str, kind: Kind) -> DynamicDesc {
+        DynamicDesc { name: name.into(), help: "H.".into(), kind, labels: ["k".into()].into() }
+    }
+
+    /// Gives `label` a histogram with two buckets: five lines.
+    fn observe(registry: &mut Registry, desc: &DynamicDesc, label: &str, unique: bool) {
+        let mut writer = registry.dynamic(desc, unique).unwrap();
+        writer.histogram(&[label], [(0.5, 1), (1.0, 3)].into_iter(), 2.0, 4);
+    }
+
+    /// Five lines for each label there is, or none; gives the labels with their counts.
+    fn whole(text: &str) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        for lines in samples.chunks(5) {
+            let ends = ["0.5\"", "1\"", "+Inf\"", "_sum{", "_count{"];
+            assert!(
+                lines.len() == 5 && lines.iter().zip(ends).all(|(line, end)| line.contains(end)),
+                "{text}"
+            );
+            let label = lines[4].split('"').nth(1).unwrap();
+            assert!(lines.iter().all(|line| line.contains(&format!("k=\"{label}\""))), "{text}");
+            found.push((label.to_owned(), lines[4].rsplit(' ').next().unwrap().to_owned()));
+        }
+        found
+    }
+
+    #[test]
+    fn histograms_are_whole_or_absent_at_the_cap() {
+        let desc = declared("x_seconds", Kind::Histogram);
+        for (limit, unique, fits) in
+            [(4, true, 0), (5, true, 1), (12, false, 2), (14, true, 2), (15, false, 3)]
+        {
+            let mut registry = Registry::new([], ConstLabels::default(), limit);
+            for scrape in 1..=2 {
+                ["a", "b", "c"].iter().for_each(|label| observe(&mut registry, &desc, label, unique));
+                let counts = registry.counts();
+                assert_eq!(
+                    (counts[0].series, counts[0].dropped),
+                    (5 * fits, scrape * u64::from(15 - 5 * fits))
+                );
+                let found = whole(&text(&mut registry));
+                let expected =
+                    [("a", "4"), ("b", "4"), ("c", "4")].map(|(k, n)| (k.to_owned(), n.to_owned()));
+                assert_eq!(found, expected[..fits as usize]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_stands_at_the_cap_is_added_to() {
+        let desc = declared("x_seconds", Kind::Histogram);
+        let mut registry = Registry::new([], ConstLabels::default(), 12);
+        for scrape in 1..=2 {
+            // Two configs, which together have more than there is room for.
+            ["a", "b"].iter().for_each(|label| observe(&mut registry, &desc, label, false));
+            ["b", "c"].iter().for_each(|label| observe(&mut registry, &desc, label, false));
+            // Other buckets: those that stand are added to; there is room for one, but not for two.
+            let mut writer = registry.dynamic(&desc, false).unwrap();
+            writer.histogram(&["a"], [(0.5, 1)].into_iter(), 1.0, 1);
+            // A smaller one would have room, and in the next scrape perhaps another part of its value.
+            writer.histogram(&["c"], [].into_iter(), 1.0, 1);
+            assert_eq!((registry.counts()[0].series, registry.counts()[0].dropped), (10, scrape * 8));
+            let expected = [("a", "5"), ("b", "8")].map(|(k, n)| (k.to_owned(), n.to_owned()));
+            assert_eq!(whole(&text(&mut registry)), expected);
+        }
+    }
+
+    #[test]
+    fn histograms_are_whole_or_absent_when_memory_is_short() {
+        for unique in [true, false] {
+            // Refused from the first line on, from each of the lines of a histogram, and late.
+            for before in [0, 1, 50, 100, 101, 102, 103, 200] {
+                let desc = declared("x_seconds", Kind::Histogram);
+                let mut registry = Registry::new([], ConstLabels::default(), 100_000);
+                (0..before).for_each(|label| observe(&mut registry, &desc, &format!("k{label}"), unique));
+                family::NO_MEMORY.set(true);
+                (before..400).for_each(|label| observe(&mut registry, &desc, &format!("k{label}"), unique));
+                if !unique && before > 0 {
+                    observe(&mut registry, &desc, "k0", false);
+                }
+                family::NO_MEMORY.set(false);
+                // There is memory again, but what has been left out stays out until the next scrape.
+                observe(&mut registry, &desc, "late", unique);
+                let counts = registry.counts();
+                let found = whole(&text(&mut registry));
+                assert_eq!(counts[0].series as usize, 5 * found.len());
+                assert_eq!(counts[0].dropped as usize, 5 * (401 - found.len()));
+                // The small ones have their place.
+                assert!((1..400).contains(&found.len()) && found.len() >= before, "{before} {}", found.len());
+                if !unique && before > 0 {
+                    assert_eq!(found[0], ("k0".to_owned(), "8".to_owned()));
+                }
+                observe(&mut registry, &desc, "next", unique);
+                assert_eq!(whole(&text(&mut registry)).len(), 1);
+            }
+        }
+    }
+
+    #[test]
+    fn without_memory_what_stands_is_added_to() {
+        let desc = declared("x_total", Kind::Counter);
+        let mut registry = Registry::new([], ConstLabels::default(), 100_000);
+        let label = |number: u32| format!("{number:0100}");
+        let mut dropped = 0;
+        for _ in 0..2 {
+            let mut writer = registry.dynamic(&desc, false).unwrap();
+            (0..500).for_each(|number| writer.add(&[&label(number)], 1.0));
+            family::NO_MEMORY.set(true);
+            (0..1000).for_each(|number| writer.add(&[&label(number)], 2.0));
+            family::NO_MEMORY.set(false);
+            (0..1000).for_each(|number| writer.add(&[&label(number)], 4.0));
+            let series = registry.counts()[0].series;
+            assert!((500..1000).contains(&series), "{series}");
+            dropped += u64::from(1000 - series) * 2;
+            assert_eq!(registry.counts()[0].dropped, dropped);
+            let text = text(&mut registry);
+            for (number, line) in text.lines().skip(2).enumerate() {
+                let value = if number < 500 { 7 } else { 6 };
+                assert_eq!(line, format!("x_total{{k=\"{}\"}} {value}", label(number as u32)));
+            }
+            assert_eq!(text.lines().count(), series as usize + 2);
+        }
     }
 
     #[test]

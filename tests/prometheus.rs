@@ -29,6 +29,19 @@ fn promtool_accepts_a_live_scrape() {
 }
 
 #[test]
+fn promtool_accepts_a_scrape_that_is_cut() {
+    // One series too few for the histogram of the loop's turns, and just enough.
+    for (limit, lines) in [("8", 0), ("9", 9)] {
+        let agent = Agent::start(&["--series-limit", limit]);
+        let text = agent.get("/metrics");
+        let (content, said) = promtool_check(text.text());
+        assert!(content, "{limit}: {said}");
+        let turns = text.text().lines().filter(|line| line.starts_with("nodeprobe_loop_turn_seconds"));
+        assert_eq!(turns.count(), lines, "{limit}");
+    }
+}
+
+#[test]
 fn prometheus_scrapes_and_answers() {
     let live = Agent::start(&[]);
     let fixture = Agent::start(&[&format!("--root={FIXTURE}")]);

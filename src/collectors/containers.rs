@@ -1,6 +1,7 @@
 //! Which containers there are: follows the cgroups of the host and names them.
 
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use super::{Collector, Need, Opened, Spec, When};
 use crate::args::Enable;
@@ -11,6 +12,7 @@ use crate::limits::Limit;
 use crate::metric::Desc;
 use crate::registry::Registry;
 use crate::sys::capabilities::Capability;
+use crate::sys::clock::{self, MonotonicNs};
 use crate::world::World;
 use crate::{info, warning};
 
@@ -58,9 +60,14 @@ pub static SPEC: Spec = Spec {
     open,
 };
 
+/// How long containers are named before anything else begins.
+const FIRST_NAMES: Duration = Duration::from_secs(1);
+
 struct Finder {
     watch: Watch,
     walks: u64,
+    /// When to name those that the last turn had no time for.
+    naming_ns: Option<MonotonicNs>,
     /// Only a walk can tell what happened.
     stale: bool,
 }
@@ -82,8 +89,12 @@ fn open(world: &mut World) -> Result<Opened> {
     for problem in problems {
         info!("cgroups are found by {} because {problem}", watch.door());
     }
-    let mut finder = Finder { watch, walks: 0, stale: true };
+    let mut finder = Finder { watch, walks: 0, naming_ns: None, stale: true };
     finder.refresh(world)?;
+    let give_up_ns = world.now_ns + FIRST_NAMES.as_nanos() as u64;
+    while finder.naming_ns.is_some_and(|at| at < give_up_ns) {
+        finder.settle(world);
+    }
     Ok(Opened::Ready(Box::new(finder)))
 }
 
@@ -94,6 +105,12 @@ fn wrong_rules(problem: String) -> Error {
 impl Finder {
     fn read(&mut self, world: &mut World) {
         self.stale |= self.watch.read(&world.hierarchies, &mut world.containers, world.now_ns);
+    }
+
+    fn settle(&mut self, world: &mut World) {
+        world.containers.settle(&world.host, world.now_ns, &mut world.events);
+        // Now, which is after this turn's time: in the next turn, without waiting for anything else.
+        self.naming_ns = world.containers.is_naming().then(clock::monotonic_ns);
     }
 }
 
@@ -107,7 +124,7 @@ impl Collector for Finder {
     fn ready(&mut self, world: &mut World, _fd: RawFd) -> Result<()> {
         self.read(world);
         // Names are found at once: the runtime's files may be gone soon.
-        world.containers.settle(&world.host, world.now_ns, &mut world.events);
+        self.settle(world);
         Ok(())
     }
 
@@ -122,8 +139,20 @@ impl Collector for Finder {
             }
             self.stale |= walked.failed;
         }
-        world.containers.settle(&world.host, world.now_ns, &mut world.events);
+        self.settle(world);
         Ok(())
+    }
+
+    fn tick_ns(&self) -> Option<u64> {
+        self.naming_ns
+    }
+
+    fn tick(&mut self, world: &mut World) {
+        self.settle(world);
+    }
+
+    fn is_busy(&self) -> bool {
+        self.naming_ns.is_some()
     }
 
     /// Containers that are known keep their names: a cgroup that became another container would count twice.

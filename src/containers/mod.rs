@@ -11,6 +11,7 @@ pub mod identity;
 pub mod labels;
 pub mod ledger;
 pub mod mounts;
+mod naming;
 pub mod owners;
 pub mod paths;
 pub mod rules;
@@ -32,12 +33,11 @@ use crate::host::Host;
 use crate::limits;
 use crate::memory::{self, Growing, Use};
 use crate::registry::ConstLabels;
-use crate::sys::clock::{self, MonotonicNs};
-use crate::warning;
+use crate::sys::clock::MonotonicNs;
 use classify::Runtime;
 use filter::Filter;
 use hierarchies::Place;
-use identity::{Identity, LogFile, Metadata};
+use identity::LogFile;
 use labels::LabelKeys;
 use owners::CgroupIds;
 use rules::Rules;
@@ -71,12 +71,6 @@ pub struct IdentityId(u32);
 
 /// How long a removed cgroup can still be asked for: longer than any source lags behind.
 const RETENTION_NS: u64 = 60_000_000_000;
-
-/// The first pause between two reads of an instance's metadata.
-const METADATA_PAUSE_NS: u64 = 1_000_000_000;
-
-/// The first pause between two reads of an instance's published ports.
-const PORTS_PAUSE_NS: u64 = 3_000_000_000;
 
 /// One life of a container's cgroup.
 #[derive(Debug)]
@@ -122,28 +116,15 @@ impl Instance {
         &self.runtime_id
     }
 
+    /// True until its metadata have been looked for.
+    fn is_new(&self) -> bool {
+        self.tries_left == limits::METADATA_TRIES
+    }
+
     /// The addresses of the host at which its TCP ports are published, as its runtime says; every address of the host where one
     /// is unspecified (`0.0.0.0`, `::`). Known some seconds after its start, since docker writes them down at the end of that.
     pub fn published(&self) -> &[SocketAddr] {
         &self.published
-    }
-
-    /// Takes over which ports are published, and decides when to read them again.
-    fn take_ports(&mut self, metadata: Option<&Metadata>, now_ns: MonotonicNs) {
-        if let Some(metadata) = metadata {
-            self.published = metadata.published.as_slice().into();
-        }
-        let is_known = match metadata {
-            // It makes the cgroup first and publishes the ports then. Where there are none, a second look makes sure.
-            Some(docker) if docker.source == Runtime::Docker => {
-                !docker.starting && (self.port_reads > 0 || !docker.published.is_empty())
-            }
-            Some(_) => true,
-            None => self.port_reads == 0,
-        };
-        self.port_reads += 1;
-        self.awaits_ports = !is_known && self.port_reads < limits::PORT_READS;
-        self.next_try_ns = now_ns + u64::from(self.port_reads) * PORTS_PAUSE_NS;
     }
 }
 
@@ -196,6 +177,8 @@ pub struct Containers {
     pub paths: paths::CgroupPaths,
     /// Instances that ended since the collectors were told last.
     ended: Vec<InstanceId>,
+    /// Some are new still, for want of time.
+    is_naming: bool,
     growing: Growing,
     /// Cgroups removed, to be forgotten at a time.
     leaving: VecDeque<(MonotonicNs, Place, u64)>,
@@ -226,6 +209,7 @@ impl Containers {
             cgroups: HashMap::new(),
             paths: paths::CgroupPaths::default(),
             ended: Vec::new(),
+            is_naming: false,
             growing: Growing::default(),
             leaving: VecDeque::new(),
             next: 0,
@@ -503,13 +487,20 @@ impl Containers {
         }
     }
 
-    /// Finds names for instances that have none or a provisional one and published ports for those that may get some, and forgets what has been gone for long enough.
+    /// Finds names for instances that have none or a provisional one and published ports for those that may get some, and forgets
+    /// what has been gone for long enough. What takes too long for one turn is left ([`Containers::is_naming`]).
     pub fn settle(&mut self, host: &Host, now_ns: MonotonicNs, events: &mut VecDeque<Event>) {
         self.name_instances(host, now_ns, events);
-        for id in self.ended.drain(..) {
-            // Who was told of the end is not to hear of a new name, which would begin it anew.
-            if let Some(instance) = self.instances.get_mut(&id) {
-                instance.tries_left = 0;
+        for id in std::mem::take(&mut self.ended) {
+            match self.instances.get_mut(&id) {
+                // Its end is told once it has a name.
+                Some(instance) if instance.is_new() => {
+                    self.ended.push(id);
+                    continue;
+                }
+                // Who was told of the end is not to hear of a new name, which would begin it anew.
+                Some(instance) => instance.tries_left = 0,
+                None => {}
             }
             events.push_back(Event::InstanceEnded(id));
         }
@@ -518,140 +509,6 @@ impl Containers {
         }
         self.paths.forget(now_ns);
         self.forget(now_ns, events);
-    }
-
-    fn name_instances(&mut self, host: &Host, now_ns: MonotonicNs, events: &mut VecDeque<Event>) {
-        let mut waiting: Vec<(MonotonicNs, InstanceId)> = self
-            .instances
-            .iter()
-            .filter(|(_, instance)| instance.tries_left > 0 || instance.awaits_ports)
-            .filter(|(_, instance)| instance.next_try_ns <= now_ns)
-            .map(|(&id, instance)| (instance.next_try_ns, id))
-            .collect();
-        // New ones first, whose time is 0: what their runtimes have written may be gone soon. Of the others those due longest.
-        waiting.sort_unstable();
-        let new = waiting.partition_point(|(at, _)| *at == 0);
-        waiting.truncate(new + limits::METADATA_READS_PER_TURN);
-        for (_, id) in waiting {
-            let Some(instance) = self.instances.get_mut(&id) else {
-                continue;
-            };
-            let class =
-                classify::Class { runtime: instance.runtime, root: &instance.path, id: &instance.runtime_id };
-            let rootless = instance.path.starts_with("/user.slice/");
-            let read = runtimes::read(host, instance.runtime, &instance.runtime_id, rootless);
-            let metadata = read.unwrap_or_else(|problem| {
-                warning!("metadata of {}: {problem}", instance.path);
-                None
-            });
-            if instance.tries_left == 0 {
-                instance.take_ports(metadata.as_ref(), now_ns);
-                continue;
-            }
-            if let Some(metadata) = &metadata {
-                instance.log.clone_from(&metadata.log);
-            }
-            let image = metadata.as_ref().map_or("", |metadata| &metadata.image).to_owned();
-            let extra = extra(&self.rules, &self.shown, &instance.path, metadata.as_ref());
-            let unit = match instance.runtime {
-                Runtime::Systemd => self.units.of_cgroup(host, &instance.path, now_ns),
-                _ => Unit::default(),
-            };
-            let is_skipped = self.skip_system_services
-                && instance.runtime == Runtime::Systemd
-                && instance.path.rsplit('/').next().is_some_and(|name| unit.is_system_service(name));
-            instance.tries_left -= 1;
-            // A second, then two, then three: quick while the runtime may be writing, cheap when it never will.
-            let tried = limits::METADATA_TRIES - instance.tries_left;
-            instance.next_try_ns = now_ns + u64::from(tried) * METADATA_PAUSE_NS;
-            let (name, final_) = match identity::container_id(&class, metadata.as_ref(), clock::wall_s()) {
-                Identity::Named(name) => (Some(name), true),
-                Identity::Provisional(name) => (Some(name), false),
-                Identity::Ignored => (None, true),
-            };
-            // Nobody can write the metadata of a container that is gone, or of one whose tries are used up.
-            if final_ || !instance.is_alive() {
-                instance.tries_left = 0;
-            }
-            let old = instance.identity;
-            // Each name stands for itself: a provisional one says nothing of the final one. That one stays, so a container crosses
-            // the line at most once, and no counter of it begins twice under one name.
-            let name = name.filter(|name| !is_skipped && self.filter.keeps(name));
-            if name.is_some() && final_ && instance.is_alive() {
-                instance.take_ports(metadata.as_ref(), now_ns);
-            }
-            let new = name.map(|name| self.identity_named(&name, &image));
-            self.describe(new, unit, extra);
-            if new == old {
-                continue;
-            }
-            let Some(instance) = self.instances.get_mut(&id) else {
-                continue;
-            };
-            instance.identity = new;
-            let alive = instance.is_alive();
-            self.count_instance(old, new, alive, now_ns);
-            events.push_back(match (old, new) {
-                (_, None) => Event::InstanceEnded(id),
-                (None, Some(_)) => Event::InstanceStarted(id),
-                (Some(_), Some(_)) => Event::InstanceRenamed(id),
-            });
-        }
-    }
-
-    /// Moves one instance from the count of one identity to that of another.
-    fn count_instance(
-        &mut self,
-        old: Option<IdentityId>,
-        new: Option<IdentityId>,
-        alive: bool,
-        now_ns: MonotonicNs,
-    ) {
-        if let Some(named) = old.and_then(|id| self.identities.get_mut(&id)) {
-            named.instances = named.instances.saturating_sub(u32::from(alive));
-            if named.instances == 0 {
-                named.ended_ns.get_or_insert(now_ns);
-            }
-        }
-        if let Some(named) = new.and_then(|id| self.identities.get_mut(&id)) {
-            named.instances += u32::from(alive);
-            named.ended_ns = (named.instances == 0).then_some(now_ns);
-        }
-    }
-
-    fn identity_named(&mut self, name: &str, image: &str) -> IdentityId {
-        if let Some(&id) = self.by_name.get(name) {
-            if let Some(named) = self.identities.get_mut(&id).filter(|_| !image.is_empty()) {
-                named.image = image.into();
-            }
-            return id;
-        }
-        self.next += 1;
-        let id = IdentityId(self.next);
-        self.by_name.insert(name.into(), id);
-        let mut named = Named {
-            id: name.into(),
-            image: image.into(),
-            unit: Unit::default(),
-            extra: Extra::default(),
-            labels: ConstLabels::default(),
-            info: ConstLabels::default(),
-            instances: 0,
-            ended_ns: None,
-        };
-        named.set_labels(&self.labels);
-        self.identities.insert(id, named);
-        id
-    }
-
-    /// Takes note of what there is to say in `container_info`.
-    fn describe(&mut self, identity: Option<IdentityId>, unit: Unit, extra: Extra) {
-        let Some(named) = identity.and_then(|id| self.identities.get_mut(&id)) else { return };
-        named.unit = unit;
-        if named.extra != extra {
-            named.extra = extra;
-            named.set_labels(&self.labels);
-        }
     }
 
     fn forget(&mut self, now_ns: MonotonicNs, events: &mut VecDeque<Event>) {
@@ -678,17 +535,4 @@ impl Containers {
             }
         }
     }
-}
-
-/// The labels for `container_info` of the container at `path`: those of rules, then those of its own that are shown.
-fn extra(rules: &Rules, shown: &LabelKeys, path: &str, metadata: Option<&Metadata>) -> Extra {
-    let mut extra: Vec<(Box<str>, Box<str>)> = Vec::new();
-    rules.labels(path, |name, value| {
-        if !value.is_empty() && extra.iter().all(|(known, _)| **known != *name) {
-            extra.push((name.into(), value.into()));
-        }
-    });
-    let own = metadata.into_iter().flat_map(|metadata| shown.of(metadata));
-    extra.extend(own.filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.into(), value.into())));
-    extra.into()
 }

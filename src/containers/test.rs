@@ -347,3 +347,66 @@ fn services_of_systemd_itself_are_left_out_on_request() {
         assert!(kinds.contains(&"notify"), "{kinds:?}");
     }
 }
+
+/// The lists of a user's podman, of which the last has `ids` and all others only mention them; each has many other entries.
+fn write_podman_lists(bed: &Bed, ids: &[String]) {
+    let others = r#"{"id":"0","names":["a"],"flags":{"x":[1,2,3],"y":null}},"#.repeat(1000);
+    let mentions = format!(r#"[{others}{{"id":"1","names":["{}"]}}"#, ids.join("\",\""));
+    let entries: String = ids
+        .iter()
+        .enumerate()
+        .map(|(number, id)| format!(r#",{{"id":"{id}","names":["c{number}"]}}"#))
+        .collect();
+    let storage = "home/eve/.local/share/containers/storage";
+    for driver in ["overlay", "vfs", "btrfs", "zfs"] {
+        for list in ["containers.json", "volatile-containers.json"] {
+            let entries = if (driver, list) == ("zfs", "volatile-containers.json") { &*entries } else { "" };
+            bed.write(&format!("{storage}/{driver}-containers/{list}"), format!("{mentions}{entries}]"));
+        }
+    }
+}
+
+#[test]
+fn names_that_take_long_are_found_in_several_turns() {
+    let mut docker = Docker::new(Filter::default());
+    docker.settle(0);
+    assert!(docker.names() == ["/docker/0123456789ab"] && !docker.containers.is_naming());
+    let ids: Vec<String> = (0..60).map(|number| format!("{number:064x}")).collect();
+    write_podman_lists(&docker.bed, &ids);
+    docker.describe(r#"{"Name":"/web"}"#);
+    let appeared = |docker: &mut Docker, number: usize| {
+        let path =
+            format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{}.scope", ids[number]);
+        let now_ns = docker.now_ns;
+        docker.containers.appeared(Place::V2, 100 + number as u64, &path, |_| None, now_ns);
+        docker.containers.of_cgroup(Place::V2, 100 + number as u64).unwrap()
+    };
+    let all: Vec<InstanceId> = (0..ids.len()).map(|number| appeared(&mut docker, number)).collect();
+    // The last one is gone before anything has been read about it.
+    docker.containers.removed(Place::V2, 100 + ids.len() as u64 - 1, docker.now_ns);
+    let (last, mut turns, mut events) = (all[all.len() - 1], 0, Vec::new());
+    loop {
+        let news = docker.settle(u64::from(turns == 0));
+        turns += 1;
+        assert!(turns > 1 || news.contains(&Event::InstanceStarted(all[0])), "one at least, and the first");
+        // A name that was written late is not kept waiting by the new ones.
+        assert_eq!(docker.names()[0], "/docker/web");
+        events.extend(news);
+        if !docker.containers.is_naming() {
+            break;
+        }
+        assert!(!events.contains(&Event::InstanceEnded(last)), "nobody knows yet whose end it is");
+    }
+    assert!(turns > 1, "30 MiB in one turn");
+    let expected: Vec<String> = (0..ids.len() - 1).map(|number| format!("/podman/c{number}")).collect();
+    assert_eq!(docker.names()[1..], expected);
+    let started: Vec<&Event> =
+        events.iter().filter(|event| matches!(event, Event::InstanceStarted(_))).collect();
+    assert!(started.into_iter().eq(&all.iter().map(|&id| Event::InstanceStarted(id)).collect::<Vec<_>>()));
+    assert_eq!(events.last(), Some(&Event::InstanceEnded(last)), "{events:?}");
+    let gone = docker.containers.instance(last).unwrap().identity.unwrap();
+    assert_eq!(&*docker.containers.identity(gone).unwrap().id, "/podman/c59");
+    // Nothing is left, so nobody is to come back for it.
+    docker.settle(1);
+    assert!(!docker.containers.is_naming());
+}

@@ -73,7 +73,10 @@ impl Layout {
     }
 
     /// Bounds with cumulative counts, the sum, and the count of a row.
-    pub fn summarise<'a>(&'a self, row: &'a [u64]) -> (impl Iterator<Item = (f64, u64)> + 'a, f64, u64) {
+    pub fn summarise<'a>(
+        &'a self,
+        row: &'a [u64],
+    ) -> (impl ExactSizeIterator<Item = (f64, u64)> + 'a, f64, u64) {
         let counts = &row[..self.bounds.len()];
         let mut total = 0u64;
         let buckets = self.bounds.iter().zip(counts).map(move |(&bound, &count)| {

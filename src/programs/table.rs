@@ -155,8 +155,8 @@ impl Table {
             Kind::Gauge => (Values::Gauge, Rows::new(keys.len(), 1, limit)),
             Kind::Histogram(buckets) => {
                 let layout = Layout::new(buckets);
-                // A histogram has a series per bucket and three more.
-                let limit = (limit as usize / (layout.stride() + 2)).max(1) as u32;
+                // A histogram has a series per bucket and three more; one that is larger than the limit has no place at all.
+                let limit = limit / (layout.stride() as u32 + 2);
                 let rows = Rows::new(keys.len().saturating_sub(1), layout.stride(), limit);
                 (Values::Histogram(layout), rows)
             }

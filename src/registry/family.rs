@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::Piece;
 use super::escape::{escape_help, escape_label};
 use super::seen::{Place, Seen, hash};
+use crate::limits;
 use crate::memory::{self, Use};
 use crate::metric::{Desc, Duplicate, DynamicDesc, Kind};
 use crate::number;
@@ -19,6 +20,9 @@ const LINE: usize = 1 << 10;
 
 /// Bytes of room nobody minds.
 const SMALL: usize = 16 << 10;
+
+/// Bytes of a histogram's line beside its name, its labels and what stands before them: suffix, `le`, value.
+const HISTOGRAM_LINE: usize = 40;
 
 /// The text of one family as it grows.
 #[derive(Debug)]
@@ -35,7 +39,10 @@ pub(super) struct Family {
     /// The text of the last scrape.
     last: Option<Piece>,
     pub(super) series: u32,
-    /// Series that found the family at its cap, since the start.
+    /// Nothing new is taken in any more in this scrape: what came later and did find room would have only its own part of a
+    /// value that several add to, and a counter would seem to fall.
+    is_full: bool,
+    /// Series that found the family at its cap, or no memory, since the start.
     dropped: u64,
     /// Those that were left out before they came here, since the start, as told last; and whether this scrape has been told.
     refused: u64,
@@ -87,6 +94,7 @@ impl Family {
             text: Vec::new(),
             last: None,
             series: 0,
+            is_full: false,
             dropped: 0,
             refused: 0,
             is_told: false,
@@ -96,6 +104,47 @@ impl Family {
         }
     }
 
+    /// Whether a whole histogram may be added: each of its `lines` has room (`Some(true)`), or it stands already, so that all
+    /// but those of new buckets go into lines that are there (`Some(false)`). One that may not is counted.
+    #[allow(clippy::too_many_arguments, reason = "those of a line")]
+    pub(super) fn reserve(
+        &mut self,
+        lines: u32,
+        constant: &[u8],
+        labels: &[&str],
+        limit: u32,
+        seed: u64,
+        unique: bool,
+    ) -> Option<bool> {
+        let joints: usize = self.joints.iter().map(|joint| joint.len()).sum();
+        let values: usize = labels.iter().map(|value| value.len().min(limits::LABEL_BYTES)).sum();
+        let bytes = lines as usize * (self.name.len() + constant.len() + joints + values + HISTOGRAM_LINE);
+        if self.text.is_empty() && lines <= limit {
+            self.head();
+        }
+        // What is escaped may take twice as much.
+        let is_large = self.text.len() + 2 * bytes > u32::MAX as usize;
+        let is_full = self.is_full || is_large || u64::from(self.series) + u64::from(lines) > limit.into();
+        if !is_full && self.has_memory(bytes) {
+            return Some(true);
+        }
+        // One that stands has been written whole, its count at last.
+        let hash = hash_of("_count", constant, labels, None, seed);
+        if !unique && self.find("_count", constant, labels, None, hash).is_some() {
+            return Some(false);
+        }
+        self.is_full = true;
+        self.dropped += u64::from(lines);
+        None
+    }
+
+    /// Whether so many bytes more have room, or memory for it.
+    fn has_memory(&self, bytes: usize) -> bool {
+        let (room, size) = (self.text.capacity() - self.text.len(), self.text.capacity().max(bytes) as u64);
+        room >= bytes || self.text.len() + bytes < SMALL || admits(size)
+    }
+
+    /// Adds a line. `reserved`: as part of a histogram that has room.
     #[allow(clippy::too_many_arguments, reason = "the one place where all parts of a line meet")]
     #[inline]
     pub(super) fn add(
@@ -108,54 +157,26 @@ impl Family {
         limit: u32,
         seed: u64,
         unique: bool,
+        reserved: bool,
     ) {
         debug_assert_eq!(labels.len(), self.joints.len(), "{}", self.name);
         if self.text.is_empty() {
             self.head();
         }
-        // A text that is full doubles.
-        let (room, size) = (self.text.capacity() - self.text.len(), self.text.capacity() as u64);
+        let room = self.text.capacity() - self.text.len();
         // Small ones always have their place: they say, among other things, that memory is short.
-        if room < LINE && self.text.len() >= SMALL && !memory::admits_bytes(Use::Series, size) {
-            self.dropped += 1;
-            return;
+        if room < LINE && self.text.len() >= SMALL && !reserved && !self.has_memory_for_line() {
+            return self.add_to_standing(suffix, constant, labels, le, value, seed, unique);
         }
         let mut hash = seed;
         if !unique {
-            hash = self::hash(suffix.as_bytes(), hash, seed);
-            hash = self::hash(constant, hash, seed);
-            for label in labels.iter().copied().chain(le) {
-                hash = self::hash(label.as_bytes(), hash, seed);
-            }
+            hash = hash_of(suffix, constant, labels, le, seed);
             // The line is written while its place in the table is on its way from memory.
             self.seen.expect(hash);
         }
         let start = self.text.len();
         let text = &mut self.text;
-        append(text, self.name.as_bytes());
-        append(text, suffix.as_bytes());
-        let own = !labels.is_empty() || le.is_some();
-        if own || !constant.is_empty() {
-            text.push(b'{');
-            append(text, constant);
-            if own && !constant.is_empty() {
-                text.push(b',');
-            }
-            for (at, (joint, value)) in self.joints.iter().zip(labels).enumerate() {
-                append(text, if at == 0 { &joint[2..] } else { joint });
-                escape_label(text, value);
-            }
-            if !labels.is_empty() {
-                text.push(b'"');
-            }
-            if let Some(le) = le {
-                append(text, if labels.is_empty() { b"le=\"" } else { b",le=\"" });
-                append(text, le.as_bytes());
-                text.push(b'"');
-            }
-            text.push(b'}');
-        }
-        text.push(b' ');
+        append_key(text, &self.name, suffix, constant, &self.joints, labels, le);
         // A text beyond 4 GiB would break the offsets; no scrape comes near, and none may.
         let full = self.series >= limit || text.len() > u32::MAX as usize;
         let place = match unique {
@@ -178,6 +199,48 @@ impl Family {
                 self.dropped += 1;
             }
         }
+    }
+
+    #[cold]
+    fn has_memory_for_line(&mut self) -> bool {
+        // A text that is full doubles. Asked even when the answer is known: what is refused is counted.
+        let size = if self.is_full { u64::MAX } else { self.text.capacity() as u64 };
+        self.is_full = !admits(size);
+        !self.is_full
+    }
+
+    /// Merges a value into the series it is of, without memory for another one.
+    #[allow(clippy::too_many_arguments, reason = "those of a line")]
+    #[cold]
+    fn add_to_standing(
+        &mut self,
+        suffix: &str,
+        constant: &[u8],
+        labels: &[&str],
+        le: Option<&str>,
+        value: f64,
+        seed: u64,
+        unique: bool,
+    ) {
+        let find = || self.find(suffix, constant, labels, le, hash_of(suffix, constant, labels, le, seed));
+        match (!unique).then(find).flatten() {
+            Some(first) => self.merges.push((first, value)),
+            None => self.dropped += 1,
+        }
+    }
+
+    /// Where the series stands, if it does.
+    fn find(
+        &self,
+        suffix: &str,
+        constant: &[u8],
+        labels: &[&str],
+        le: Option<&str>,
+        hash: u64,
+    ) -> Option<u32> {
+        let mut key = Vec::with_capacity(LINE);
+        append_key(&mut key, &self.name, suffix, constant, &self.joints, labels, le);
+        self.seen.find(&self.text, &key, hash)
     }
 
     /// Series left out since the start.
@@ -235,11 +298,70 @@ impl Family {
         }
         self.expected = text.len();
         self.series = 0;
+        self.is_full = false;
         self.is_told = false;
         self.seen.clear();
         self.last = (!text.is_empty()).then(|| Piece::from(text));
         self.last.clone()
     }
+}
+
+/// Whether there is memory for so many bytes more of text.
+fn admits(bytes: u64) -> bool {
+    #[cfg(test)]
+    if NO_MEMORY.get() {
+        return false;
+    }
+    memory::admits_bytes(Use::Series, bytes)
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Has the tests of this thread be refused: the limit itself is that of all.
+    pub(super) static NO_MEMORY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+#[inline]
+fn hash_of(suffix: &str, constant: &[u8], labels: &[&str], le: Option<&str>, seed: u64) -> u64 {
+    let hash = hash(constant, hash(suffix.as_bytes(), seed, seed), seed);
+    labels.iter().copied().chain(le).fold(hash, |state, label| self::hash(label.as_bytes(), state, seed))
+}
+
+/// Writes a line up to its value.
+#[inline]
+fn append_key(
+    text: &mut Vec<u8>,
+    name: &str,
+    suffix: &str,
+    constant: &[u8],
+    joints: &[Box<[u8]>],
+    labels: &[&str],
+    le: Option<&str>,
+) {
+    append(text, name.as_bytes());
+    append(text, suffix.as_bytes());
+    let own = !labels.is_empty() || le.is_some();
+    if own || !constant.is_empty() {
+        text.push(b'{');
+        append(text, constant);
+        if own && !constant.is_empty() {
+            text.push(b',');
+        }
+        for (at, (joint, value)) in joints.iter().zip(labels).enumerate() {
+            append(text, if at == 0 { &joint[2..] } else { joint });
+            escape_label(text, value);
+        }
+        if !labels.is_empty() {
+            text.push(b'"');
+        }
+        if let Some(le) = le {
+            append(text, if labels.is_empty() { b"le=\"" } else { b",le=\"" });
+            append(text, le.as_bytes());
+            text.push(b'"');
+        }
+        text.push(b'}');
+    }
+    text.push(b' ');
 }
 
 /// What stands before the value of label `name`: `",name="`, of which the first label needs no `",`.

@@ -56,6 +56,20 @@ impl Seen {
         }
     }
 
+    /// Where the series is whose line begins with `key`, if there is one; it has not been expected.
+    pub(super) fn find(&self, text: &[u8], key: &[u8], hash: u64) -> Option<u32> {
+        let mask = self.slots.len().checked_sub(1)?;
+        let mut at = (hash >> 32) as usize & mask;
+        loop {
+            let slot = self.slots[at];
+            let start = (slot as u32).checked_sub(1)?;
+            if slot >> 32 == hash >> 32 && text[start as usize..].starts_with(key) {
+                return Some(start);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
     /// Doubles the table, or gives it `least` slots. The hashes in the slots say where they go: the text is not looked at.
     fn grow(&mut self, least: usize) {
         let size = (self.slots.len() * 2).max(least);

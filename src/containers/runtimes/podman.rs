@@ -2,6 +2,8 @@
 //!
 //! Root's storage is looked at first, so that a user cannot rename root's containers; then that below each home directory.
 
+use memchr::memmem;
+
 use super::oci::{self, Spec};
 use super::{Links, RuntimeReader, configured_path, distrust, file, homes, target};
 use crate::containers::classify::Runtime;
@@ -60,6 +62,10 @@ fn storage(host: &Host, root: &str, id: &str) -> Result<Option<Metadata>, String
             let Some(data) = file(host, &path, Links::Refuse)? else {
                 continue;
             };
+            // Ids need no escapes: a list without this one is not worth the time to parse it.
+            if memmem::find(&data, id.as_bytes()).is_none() {
+                continue;
+            }
             let found = find(&data, id).map_err(|error| format!("{path}: {error}"))?;
             let Some(mut metadata) = found else { continue };
             let userdata = format!("{directory}/{id}/userdata");
