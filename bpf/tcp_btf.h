@@ -4,7 +4,8 @@
  * The kernel does not run a program on a CPU that is in the middle of it: when an interrupt takes a task out of the program
  * and brings a packet that changes another socket's state, that change is missed (`recursion_misses` of the program). So the
  * program is there twice, and what it does for a change it does once: the connection says what was seen. A change that finds
- * one of the two in use is handled by the other, and there are only two levels, tasks and softirqs. */
+ * one of the two in use is handled by the other, and there are only two levels, tasks and softirqs: since Linux 7.0 one task
+ * would take the place of another in the middle of the program, so there it keeps the processor to itself. */
 #ifndef NODEPROBE_TCP_BTF_H
 #define NODEPROBE_TCP_BTF_H
 
@@ -301,6 +302,10 @@ struct {
 	__type(value, struct current_change);
 } current SEC(".maps");
 
+/* Linux 6.10. */
+extern void bpf_preempt_disable(void) __weak __ksym;
+extern void bpf_preempt_enable(void) __weak __ksym;
+
 SHARED int handle(struct sock *sk, int old_state, int new_state)
 {
 	struct connection *connection;
@@ -327,6 +332,16 @@ SHARED int handle(struct sock *sk, int old_state, int new_state)
 	return 0;
 }
 
+static __always_inline int handle_alone(struct sock *sk, int old_state, int new_state)
+{
+	if (bpf_ksym_exists(bpf_preempt_disable))
+		bpf_preempt_disable();
+	handle(sk, old_state, new_state);
+	if (bpf_ksym_exists(bpf_preempt_disable))
+		bpf_preempt_enable();
+	return 0;
+}
+
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(on_state, struct sock *sk, int old_state, int new_state)
 {
@@ -337,7 +352,7 @@ int BPF_PROG(on_state, struct sock *sk, int old_state, int new_state)
 		change->socket = (__u64)sk;
 		change->new_state = new_state;
 	}
-	return handle(sk, old_state, new_state);
+	return handle_alone(sk, old_state, new_state);
 }
 
 SEC("tp_btf/inet_sock_set_state")
@@ -348,7 +363,7 @@ int BPF_PROG(on_state_again, struct sock *sk, int old_state, int new_state)
 
 	if (change && change->socket == (__u64)sk && change->new_state == new_state)
 		return 0;
-	return handle(sk, old_state, new_state);
+	return handle_alone(sk, old_state, new_state);
 }
 
 /* Adds up what connections that have not ended have done, and tells of those whose destination is or may be translated. */

@@ -19,6 +19,9 @@ type Need = (Version, String);
 /// Programs of fewer instructions load everywhere (`BPF_MAXINSNS`); later the verifier's million counts.
 const MOST_INSTRUCTIONS: usize = 4096;
 
+/// Binding of a symbol that need not be there (STB_WEAK): where the kernel lacks it, the program goes without.
+const WEAK: u8 = 2;
+
 /// Sections: how a name begins, since when there are such programs, whether the kernel must have type information.
 const SECTIONS: &[(&str, Version, bool)] = &[
     ("kprobe", (4, 1), false),
@@ -288,7 +291,7 @@ fn needs(object: &str, file: &[u8]) -> Needs {
             let target = sections.get(target).map_or("", |section| section.name);
             if [".rodata", ".data", ".bss"].iter().any(|start| target.starts_with(start)) {
                 declare((5, 2), "global variables".to_owned());
-            } else if target.is_empty() {
+            } else if target.is_empty() && symbol.0[4] >> 4 != WEAK {
                 declare((5, 10), "variables or functions of the kernel".to_owned());
             }
         }
