@@ -4,8 +4,8 @@
  * The kernel does not run a program on a CPU that is in the middle of it: when an interrupt takes a task out of the program
  * and brings a packet that changes another socket's state, that change is missed (`recursion_misses` of the program). So the
  * program is there twice, and what it does for a change it does once: the connection says what was seen. A change that finds
- * one of the two in use is handled by the other, and there are only two levels, tasks and softirqs: since Linux 7.0 one task
- * would take the place of another in the middle of the program, so there it keeps the processor to itself. */
+ * one of the two in use is handled by the other, and there are only two levels, tasks and softirqs. Since Linux 7.0 one task can
+ * take the place of another in the middle of the program, so there the program is attached a third time. */
 #ifndef NODEPROBE_TCP_BTF_H
 #define NODEPROBE_TCP_BTF_H
 
@@ -302,10 +302,6 @@ struct {
 	__type(value, struct current_change);
 } current SEC(".maps");
 
-/* Linux 6.10. */
-extern void bpf_preempt_disable(void) __weak __ksym;
-extern void bpf_preempt_enable(void) __weak __ksym;
-
 SHARED int handle(struct sock *sk, int old_state, int new_state)
 {
 	struct connection *connection;
@@ -332,14 +328,19 @@ SHARED int handle(struct sock *sk, int old_state, int new_state)
 	return 0;
 }
 
-static __always_inline int handle_alone(struct sock *sk, int old_state, int new_state)
+/* Handles a change unless a program before has. */
+static __always_inline int handle_once(struct sock *sk, int old_state, int new_state)
 {
-	if (bpf_ksym_exists(bpf_preempt_disable))
-		bpf_preempt_disable();
-	handle(sk, old_state, new_state);
-	if (bpf_ksym_exists(bpf_preempt_disable))
-		bpf_preempt_enable();
-	return 0;
+	__u32 zero = 0;
+	struct current_change *change = bpf_map_lookup_elem(&current, &zero);
+
+	if (change && change->socket == (__u64)sk && change->new_state == new_state)
+		return 0;
+	if (change) {
+		change->socket = (__u64)sk;
+		change->new_state = new_state;
+	}
+	return handle(sk, old_state, new_state);
 }
 
 SEC("tp_btf/inet_sock_set_state")
@@ -352,18 +353,19 @@ int BPF_PROG(on_state, struct sock *sk, int old_state, int new_state)
 		change->socket = (__u64)sk;
 		change->new_state = new_state;
 	}
-	return handle_alone(sk, old_state, new_state);
+	return handle(sk, old_state, new_state);
 }
 
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(on_state_again, struct sock *sk, int old_state, int new_state)
 {
-	__u32 zero = 0;
-	struct current_change *change = bpf_map_lookup_elem(&current, &zero);
+	return handle_once(sk, old_state, new_state);
+}
 
-	if (change && change->socket == (__u64)sk && change->new_state == new_state)
-		return 0;
-	return handle_alone(sk, old_state, new_state);
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(on_state_third, struct sock *sk, int old_state, int new_state)
+{
+	return handle_once(sk, old_state, new_state);
 }
 
 /* Adds up what connections that have not ended have done, and tells of those whose destination is or may be translated. */

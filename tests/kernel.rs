@@ -143,6 +143,7 @@ fn packets_steered_between_processors_lose_nothing() {
     child.wait().unwrap();
     assert_eq!(said, "made\n", "the load failed");
     let container = cgroup.container_id();
+    println!("{:?} not followed", agent.scrape().value("nodeprobe_tcp_connections_lost_total", &[]));
     let metrics = becomes(&agent, SUCCESSES, &container, 4.0 * CONNECTS as f64);
     assert_eq!(of_container(&metrics, FAILURES, &container), 0.0);
     until("the last connection to be closed", Duration::from_secs(10), || {

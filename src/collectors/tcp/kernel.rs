@@ -102,6 +102,10 @@ impl Kernel {
             object.set_max_entries(map, entries)?;
         }
         object.set_constants(&settings(world, door)?)?;
+        let has_third = door != Door::Tracepoint && is_preempted(&world.host);
+        if door != Door::Tracepoint {
+            object.set_enabled("on_state_third", has_third)?;
+        }
         let loaded = object.load()?;
         let mut kernel = Kernel::of(&loaded, door)?;
         // The last one pushed is handed out first, so the numbers in use stay small.
@@ -111,6 +115,9 @@ impl Kernel {
         kernel._links.append(loaded.attach_program("on_state").context("on_state")?);
         if door != Door::Tracepoint {
             kernel._links.append(loaded.attach_program("on_state_again").context("on_state_again")?);
+            if has_third {
+                kernel._links.append(loaded.attach_program("on_state_third").context("on_state_third")?);
+            }
             let adopted = loaded.iterator("adopted", None)?;
             kernel.adopt(&adopted)?;
         }
@@ -388,6 +395,13 @@ fn settings(world: &World, door: Door) -> Result<Vec<u8>> {
     let fields = if door == Door::Tracepoint { fields(&world.host)? } else { [0; 8] };
     bytes.extend(fields.into_iter().flat_map(u16::to_ne_bytes));
     Ok(bytes)
+}
+
+/// Whether one task can take the place of another in the middle of a program on a tracepoint, as since Linux 7.0.
+fn is_preempted(host: &Host) -> bool {
+    let release = read_bounded(&host.proc("sys/kernel/osrelease"), 256).unwrap_or_default();
+    let major = release.split(|byte| *byte == b'.').next().and_then(|major| std::str::from_utf8(major).ok());
+    major.and_then(|major| major.parse::<u32>().ok()).is_none_or(|major| major >= 7)
 }
 
 /// Where the fields of the classic tracepoint's record are.
