@@ -15,7 +15,7 @@ use std::rc::Rc;
 use crate::metric::{Desc, DynamicDesc, Scope};
 use crate::number;
 use escape::escape_label;
-use family::Family;
+use family::{Family, Key};
 pub(crate) use seen::hash;
 
 /// Label pairs rendered once and put in front of many series: `machine_id="…",system_uuid="…"`.
@@ -248,8 +248,8 @@ impl Writer<'_> {
         count: u64,
     ) {
         let Writer { constant, limit, seed, unique, .. } = *self;
-        let lines = buckets.len() as u32 + 3;
-        let Some(reserved) = self.family.reserve(lines, constant, labels, limit, seed, unique) else {
+        let (lines, key) = (buckets.len() as u32 + 3, Key { suffix: "_count", constant, labels, le: None });
+        let Some(reserved) = self.family.reserve(lines, key, limit, seed, unique) else {
             return;
         };
         let mut le = Vec::with_capacity(24);
@@ -272,7 +272,8 @@ impl Writer<'_> {
     #[inline]
     fn line(&mut self, suffix: &str, labels: &[&str], le: Option<&str>, value: f64, reserved: bool) {
         let Writer { constant, limit, seed, unique, .. } = *self;
-        self.family.add(suffix, constant, labels, le, value, limit, seed, unique, reserved);
+        let key = Key { suffix, constant, labels, le };
+        self.family.add(key, value, limit, seed, unique, reserved);
     }
 }
 

@@ -67,6 +67,13 @@ struct MetricState {
     is_read: bool,
 }
 
+impl MetricState {
+    /// Whether it is the open rings of `metric`.
+    fn is_events_of(&self, metric: &Metric) -> bool {
+        matches!(self.values, Values::Events(_)) && self.desc.name == full_name(metric)
+    }
+}
+
 enum Values {
     Table(Table),
     Events(Events),
@@ -258,7 +265,9 @@ impl Running {
                     Ok(state) => metrics.push(state),
                     Err(error) => problems.push(error.to_string()),
                 }
-            } else if !self.config.metrics.iter().any(|old| old.is_like(metric)) || !self.has_events(metric) {
+            } else if !self.config.metrics.iter().any(|old| old.is_like(metric))
+                || !self.metrics.iter().any(|state| state.is_events_of(metric))
+            {
                 // The rings of a map can be opened once only.
                 return Ok(false);
             }
@@ -267,21 +276,11 @@ impl Running {
         if problems.len() > self.problems.len() {
             return Err(failed(problems.swap_remove(0)));
         }
-        let is_kept = |state: &MetricState| {
-            let name = state.desc.name.strip_prefix(METRIC_PREFIX).unwrap_or_default();
-            matches!(state.values, Values::Events(_))
-                && config.metrics.iter().any(|metric| *metric.name == *name)
-        };
+        let is_kept = |state: &MetricState| config.metrics.iter().any(|metric| state.is_events_of(metric));
         metrics.extend(std::mem::take(&mut self.metrics).into_iter().filter(is_kept));
         (self.metrics, self.problems) = (metrics, problems);
         (self.config, self.stamp) = (config.clone(), stamp);
         Ok(true)
-    }
-
-    /// Whether the rings of this metric of events are open.
-    fn has_events(&self, metric: &Metric) -> bool {
-        let is_it = |state: &MetricState| state.desc.name == full_name(metric);
-        self.metrics.iter().any(|state| matches!(state.values, Values::Events(_)) && is_it(state))
     }
 
     /// Descriptors to wait for.

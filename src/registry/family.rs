@@ -105,20 +105,20 @@ impl Family {
     }
 
     /// Whether a whole histogram may be added: each of its `lines` has room (`Some(true)`), or it stands already, so that all
-    /// but those of new buckets go into lines that are there (`Some(false)`). One that may not is counted.
-    #[allow(clippy::too_many_arguments, reason = "those of a line")]
+    /// but those of new buckets go into lines that are there (`Some(false)`). One that may not is counted. `count`: the key of its
+    /// last line, `_count`.
     pub(super) fn reserve(
         &mut self,
         lines: u32,
-        constant: &[u8],
-        labels: &[&str],
+        count: Key<'_>,
         limit: u32,
         seed: u64,
         unique: bool,
     ) -> Option<bool> {
         let joints: usize = self.joints.iter().map(|joint| joint.len()).sum();
-        let values: usize = labels.iter().map(|value| value.len().min(limits::LABEL_BYTES)).sum();
-        let bytes = lines as usize * (self.name.len() + constant.len() + joints + values + HISTOGRAM_LINE);
+        let values: usize = count.labels.iter().map(|value| value.len().min(limits::LABEL_BYTES)).sum();
+        let bytes =
+            lines as usize * (self.name.len() + count.constant.len() + joints + values + HISTOGRAM_LINE);
         if self.text.is_empty() && lines <= limit {
             self.head();
         }
@@ -129,8 +129,7 @@ impl Family {
             return Some(true);
         }
         // One that stands has been written whole, its count at last.
-        let hash = hash_of("_count", constant, labels, None, seed);
-        if !unique && self.find("_count", constant, labels, None, hash).is_some() {
+        if !unique && self.find(count, seed).is_some() {
             return Some(false);
         }
         self.is_full = true;
@@ -145,38 +144,34 @@ impl Family {
     }
 
     /// Adds a line. `reserved`: as part of a histogram that has room.
-    #[allow(clippy::too_many_arguments, reason = "the one place where all parts of a line meet")]
     #[inline]
     pub(super) fn add(
         &mut self,
-        suffix: &str,
-        constant: &[u8],
-        labels: &[&str],
-        le: Option<&str>,
+        key: Key<'_>,
         value: f64,
         limit: u32,
         seed: u64,
         unique: bool,
         reserved: bool,
     ) {
-        debug_assert_eq!(labels.len(), self.joints.len(), "{}", self.name);
+        debug_assert_eq!(key.labels.len(), self.joints.len(), "{}", self.name);
         if self.text.is_empty() {
             self.head();
         }
         let room = self.text.capacity() - self.text.len();
         // Small ones always have their place: they say, among other things, that memory is short.
         if room < LINE && self.text.len() >= SMALL && !reserved && !self.has_memory_for_line() {
-            return self.add_to_standing(suffix, constant, labels, le, value, seed, unique);
+            return self.add_to_standing(key, value, seed, unique);
         }
         let mut hash = seed;
         if !unique {
-            hash = hash_of(suffix, constant, labels, le, seed);
+            hash = key.hash(seed);
             // The line is written while its place in the table is on its way from memory.
             self.seen.expect(hash);
         }
         let start = self.text.len();
         let text = &mut self.text;
-        append_key(text, &self.name, suffix, constant, &self.joints, labels, le);
+        key.append(text, &self.name, &self.joints);
         // A text beyond 4 GiB would break the offsets; no scrape comes near, and none may.
         let full = self.series >= limit || text.len() > u32::MAX as usize;
         let place = match unique {
@@ -210,37 +205,19 @@ impl Family {
     }
 
     /// Merges a value into the series it is of, without memory for another one.
-    #[allow(clippy::too_many_arguments, reason = "those of a line")]
     #[cold]
-    fn add_to_standing(
-        &mut self,
-        suffix: &str,
-        constant: &[u8],
-        labels: &[&str],
-        le: Option<&str>,
-        value: f64,
-        seed: u64,
-        unique: bool,
-    ) {
-        let find = || self.find(suffix, constant, labels, le, hash_of(suffix, constant, labels, le, seed));
-        match (!unique).then(find).flatten() {
+    fn add_to_standing(&mut self, key: Key<'_>, value: f64, seed: u64, unique: bool) {
+        match (!unique).then(|| self.find(key, seed)).flatten() {
             Some(first) => self.merges.push((first, value)),
             None => self.dropped += 1,
         }
     }
 
     /// Where the series stands, if it does.
-    fn find(
-        &self,
-        suffix: &str,
-        constant: &[u8],
-        labels: &[&str],
-        le: Option<&str>,
-        hash: u64,
-    ) -> Option<u32> {
-        let mut key = Vec::with_capacity(LINE);
-        append_key(&mut key, &self.name, suffix, constant, &self.joints, labels, le);
-        self.seen.find(&self.text, &key, hash)
+    fn find(&self, key: Key<'_>, seed: u64) -> Option<u32> {
+        let mut text = Vec::with_capacity(LINE);
+        key.append(&mut text, &self.name, &self.joints);
+        self.seen.find(&self.text, &text, key.hash(seed))
     }
 
     /// Series left out since the start.
@@ -321,47 +298,56 @@ thread_local! {
     pub(super) static NO_MEMORY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
-#[inline]
-fn hash_of(suffix: &str, constant: &[u8], labels: &[&str], le: Option<&str>, seed: u64) -> u64 {
-    let hash = hash(constant, hash(suffix.as_bytes(), seed, seed), seed);
-    labels.iter().copied().chain(le).fold(hash, |state, label| self::hash(label.as_bytes(), state, seed))
+/// What tells a line from others of its family.
+#[derive(Clone, Copy)]
+pub(super) struct Key<'a> {
+    /// Behind the family's name: `_bucket`, `_sum`, `_count`, or nothing.
+    pub(super) suffix: &'a str,
+    /// Constant labels, as they are written.
+    pub(super) constant: &'a [u8],
+    /// Values of the family's labels.
+    pub(super) labels: &'a [&'a str],
+    /// A bucket's upper bound.
+    pub(super) le: Option<&'a str>,
 }
 
-/// Writes a line up to its value.
-#[inline]
-fn append_key(
-    text: &mut Vec<u8>,
-    name: &str,
-    suffix: &str,
-    constant: &[u8],
-    joints: &[Box<[u8]>],
-    labels: &[&str],
-    le: Option<&str>,
-) {
-    append(text, name.as_bytes());
-    append(text, suffix.as_bytes());
-    let own = !labels.is_empty() || le.is_some();
-    if own || !constant.is_empty() {
-        text.push(b'{');
-        append(text, constant);
-        if own && !constant.is_empty() {
-            text.push(b',');
-        }
-        for (at, (joint, value)) in joints.iter().zip(labels).enumerate() {
-            append(text, if at == 0 { &joint[2..] } else { joint });
-            escape_label(text, value);
-        }
-        if !labels.is_empty() {
-            text.push(b'"');
-        }
-        if let Some(le) = le {
-            append(text, if labels.is_empty() { b"le=\"" } else { b",le=\"" });
-            append(text, le.as_bytes());
-            text.push(b'"');
-        }
-        text.push(b'}');
+impl Key<'_> {
+    #[inline]
+    fn hash(&self, seed: u64) -> u64 {
+        let hash = hash(self.constant, hash(self.suffix.as_bytes(), seed, seed), seed);
+        let labels = self.labels.iter().copied().chain(self.le);
+        labels.fold(hash, |state, label| self::hash(label.as_bytes(), state, seed))
     }
-    text.push(b' ');
+
+    /// Writes a line up to its value.
+    #[inline]
+    fn append(&self, text: &mut Vec<u8>, name: &str, joints: &[Box<[u8]>]) {
+        let Key { suffix, constant, labels, le } = *self;
+        append(text, name.as_bytes());
+        append(text, suffix.as_bytes());
+        let own = !labels.is_empty() || le.is_some();
+        if own || !constant.is_empty() {
+            text.push(b'{');
+            append(text, constant);
+            if own && !constant.is_empty() {
+                text.push(b',');
+            }
+            for (at, (joint, value)) in joints.iter().zip(labels).enumerate() {
+                append(text, if at == 0 { &joint[2..] } else { joint });
+                escape_label(text, value);
+            }
+            if !labels.is_empty() {
+                text.push(b'"');
+            }
+            if let Some(le) = le {
+                append(text, if labels.is_empty() { b"le=\"" } else { b",le=\"" });
+                append(text, le.as_bytes());
+                text.push(b'"');
+            }
+            text.push(b'}');
+        }
+        text.push(b' ');
+    }
 }
 
 /// What stands before the value of label `name`: `",name="`, of which the first label needs no `",`.

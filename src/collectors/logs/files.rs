@@ -70,19 +70,20 @@ impl Files {
 
     /// True while the file to which a runtime writes what the instance says may be followed, or is.
     pub fn has_room_for_outputs(&self, instance: InstanceId, path: &str) -> bool {
-        self.outputs_of(instance, path).is_some()
-            || (self.by_key.len() < limits::LOG_FILES && memory::admits(Use::Keys))
+        self.outputs_of(instance, path).is_some() || self.has_room(instance, limits::LOG_FILES)
     }
 
     /// True while one more file that the instance writes itself may be followed; counts it as refused otherwise. Some room is left
     /// for what runtimes write: many files of a few do not keep others from having one.
     pub fn has_room_for_own(&mut self, instance: InstanceId) -> bool {
-        let keys = self.by_instance.get(&instance).map_or(0, Vec::len);
-        let has_room = self.by_key.len() < limits::LOG_FILES / 4 * 3
-            && keys < limits::LOG_FILES_PER_CONTAINER
-            && memory::admits(Use::Keys);
+        let has_room = self.has_room(instance, limits::LOG_FILES / 4 * 3);
         self.refused += u64::from(!has_room);
         has_room
+    }
+
+    fn has_room(&self, instance: InstanceId, files: usize) -> bool {
+        let keys = self.by_instance.get(&instance).map_or(0, Vec::len);
+        self.by_key.len() < files && keys < limits::LOG_FILES_PER_CONTAINER && memory::admits(Use::Keys)
     }
 
     fn outputs_of(&self, instance: InstanceId, path: &str) -> Option<Key> {
